@@ -1,0 +1,122 @@
+"""Looking up features on three axis-aligned planes (Chan et al. 2022, section 3.2)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+# For each plane the axes of space that run along its columns, its rows, and its normal.
+# 'legacy' is what released models were trained with: the last two planes see the same two
+# coordinates and none sees (y, z). 'orthogonal' is the authors' correction, for new models only.
+AXIS_ORDERS = {
+    "legacy": ((0, 1, 2), (0, 2, 1), (2, 0, 1)),
+    "orthogonal": ((0, 1, 2), (0, 2, 1), (2, 1, 0)),
+}
+
+AxisPair = tuple[int, int]
+
+
+def generate_planes(mode: str = "legacy") -> torch.Tensor:
+    """Axes [3, 3, 3] of the three planes: row r of matrix p is the r-th axis of plane p.
+
+    mode: 'legacy' (x,y), (x,z), (z,x), or 'orthogonal' (x,y), (x,z), (z,y).
+    """
+    if mode not in AXIS_ORDERS:
+        raise ValueError(f"plane_axes {mode!r}; possible: {', '.join(map(repr, AXIS_ORDERS))}")
+    return torch.eye(3)[torch.tensor(AXIS_ORDERS[mode])]
+
+
+def axis_pairs(plane_axes: torch.Tensor) -> tuple[AxisPair, ...]:
+    """Axes [K, 3, 3] -> for each plane which coordinate runs along columns and which along rows."""
+    pairs = []
+    for number, rows in enumerate(plane_axes.tolist()):
+        order = [row.index(1.0) if sorted(row) == [0.0, 0.0, 1.0] else -1 for row in rows]
+        if sorted(order) != [0, 1, 2]:
+            raise ValueError(
+                f"plane_axes: the axes of plane {number} are {rows}; they must be the three unit "
+                "vectors in some order"
+            )
+        pairs.append((order[0], order[1]))
+    return tuple(pairs)
+
+
+def project(pairs: Sequence[AxisPair], coordinates: torch.Tensor) -> torch.Tensor:
+    """Drop each plane's normal: coordinates [N, P, 3] -> [N * K, P, 2] (column, row)."""
+    components = coordinates.unbind(-1)
+    chosen = [torch.stack([components[a], components[b]], dim=-1) for a, b in pairs]
+    return torch.stack(chosen, dim=1).flatten(0, 1)
+
+
+def project_onto_planes(planes: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Position on each plane: axes [K, 3, 3], coordinates [N, P, 3] -> [N * K, P, 2].
+
+    Index n * K + p. The inverse of a permutation is an index, so nothing is inverted.
+    """
+    return project(axis_pairs(planes), coordinates)
+
+
+def sample_from_planes(
+    plane_axes: torch.Tensor,
+    plane_features: torch.Tensor,
+    coordinates: torch.Tensor,
+    mode: str = "bilinear",
+    padding_mode: str = "zeros",
+    box_warp: float | None = None,
+) -> torch.Tensor:
+    """Features of points: planes [N, 3, C, H, W], coordinates [N, P, 3] (world) -> [N, 3, P, C].
+
+    The cube of side box_warp around the origin covers the planes edge to edge; outside it features
+    fade to zero within half a texel.
+    """
+    if padding_mode != "zeros":
+        raise ValueError(f"padding_mode is {padding_mode!r}; only 'zeros' is possible")
+    if box_warp is None:
+        raise ValueError("sample_from_planes needs box_warp, the side of the cube")
+    return lookup(axis_pairs(plane_axes), plane_features, (2 / box_warp) * coordinates, mode)
+
+
+def lookup(
+    pairs: Sequence[AxisPair], planes: torch.Tensor, points: torch.Tensor, mode: str = "bilinear"
+) -> torch.Tensor:
+    """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, P, C]."""
+    sampled = F.grid_sample(
+        planes.flatten(0, 1),
+        project(pairs, points).unsqueeze(1).to(planes.dtype),
+        mode=mode,
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    return sampled.squeeze(2).unflatten(0, planes.shape[:2]).transpose(2, 3)
+
+
+def merge_planes(
+    pairs: Sequence[AxisPair], planes: torch.Tensor
+) -> tuple[tuple[AxisPair, ...], torch.Tensor]:
+    """Fewer planes [N, <= K, C, H, W] with the same sum of features at every point.
+
+    A plane that sees another's two coordinates in the other order is added to it, transposed: with
+    'legacy' axes two look-ups do the work of three.
+    """
+    height, width = planes.shape[-2:]
+    merged: dict[AxisPair, torch.Tensor] = {}
+    for pair, plane in zip(pairs, planes.unbind(1), strict=True):
+        swapped = (pair[1], pair[0])
+        if swapped in merged and height == width:
+            merged[swapped] = merged[swapped] + plane.transpose(-1, -2)
+        elif pair in merged:
+            merged[pair] = merged[pair] + plane
+        else:
+            merged[pair] = plane
+    return tuple(merged), torch.stack(list(merged.values()), dim=1)
+
+
+def sample_from_3dgrid(grid: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:
+    """Trilinear look-up: grid [1 or N, C, D0, D1, D2], coordinates [N, P, 3] -> [N, P, C].
+
+    Coordinates are in [-1, 1]; x runs along D2, y along D1, z along D0. Zero outside.
+    """
+    grid = grid.expand(coordinates.shape[0], -1, -1, -1, -1)
+    sampled = F.grid_sample(
+        grid, coordinates[:, None, None], padding_mode="zeros", align_corners=False
+    )
+    return sampled[:, :, 0, 0].transpose(1, 2)

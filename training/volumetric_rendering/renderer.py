@@ -1,0 +1,293 @@
+"""The volume renderer: a field, rays and options give features, depth and opacity.
+
+`render_rays` takes any function from points to colours and densities. `TriPlaneField` makes one of
+three planes and a decoder. `ImportanceRenderer` is the module published models contain.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from .depths import importance_depths, inverse_cdf, ray_limits, stratified_depths
+from .draws import Draws, RandomDraws
+from .options import RenderingOptions, read_option
+from .planes import (
+    AxisPair,
+    axis_pairs,
+    generate_planes,
+    lookup,
+    merge_planes,
+    project_onto_planes,
+    sample_from_3dgrid,
+    sample_from_planes,
+)
+from .ray_marcher import (
+    MipRayMarcher2,
+    expected_depth,
+    finish_features,
+    sample_weights,
+    segment_weights,
+    weighted_sum,
+)
+
+__all__ = [
+    "Field",
+    "ImportanceRenderer",
+    "TriPlaneField",
+    "generate_planes",
+    "project_onto_planes",
+    "render_rays",
+    "sample_from_3dgrid",
+    "sample_from_planes",
+]
+
+# (points [N, P, 3], unit directions [N, P, 3]) -> {'rgb': [N, P, K], 'sigma': [N, P, 1] raw}
+Field = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
+Rendering = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class TriPlaneField:
+    """A field made of planes [N, 3, C, H, W] and a decoder; prepares the planes once for many calls.
+
+    decoder(features [N, K, P, C], directions [N, P, 3]) -> {'rgb', 'sigma'} gets the features of the
+    three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1), which
+    takes two look-ups instead of three where two planes see the same coordinates.
+    If it has `density(features) -> [N, P, 1]`, queries for densities alone use that.
+    """
+
+    def __init__(
+        self,
+        planes: torch.Tensor,
+        decoder: Callable,
+        plane_axes: torch.Tensor,
+        box_warp: float,
+        density_noise: float = 0.0,
+        draws: Draws | None = None,
+    ):
+        self.decoder = decoder
+        self.scale = 2 / box_warp
+        self.density_noise = density_noise
+        self.draws = RandomDraws() if draws is None else draws
+        self.averages = getattr(decoder, "averages_planes", False)
+        self.pairs: tuple[AxisPair, ...] = axis_pairs(plane_axes)
+        self.count = planes.shape[1]
+        if len(self.pairs) != self.count:
+            raise ValueError(
+                f"planes of shape {tuple(planes.shape)} hold {self.count} planes; "
+                f"plane_axes describe {len(self.pairs)}"
+            )
+        if self.averages:
+            self.pairs, planes = merge_planes(self.pairs, planes)
+        self.planes = planes
+
+    def features(self, points: torch.Tensor) -> torch.Tensor:
+        """Points [N, P, 3] (world) -> [N, 1, P, C] the mean over planes, or [N, 3, P, C] each."""
+        features = lookup(self.pairs, self.planes, self.scale * points)
+        if self.averages:
+            features = features.sum(1, keepdim=True) / self.count
+        return features
+
+    def __call__(
+        self, points: torch.Tensor, directions: torch.Tensor | None, want_rgb: bool = True
+    ) -> dict[str, torch.Tensor]:
+        """Points, directions [N, P, 3] -> {'rgb' [N, P, K] if wanted, 'sigma' [N, P, 1] raw}."""
+        features = self.features(points)
+        if not want_rgb and hasattr(self.decoder, "density"):
+            answer = {"sigma": self.decoder.density(features)}
+        else:
+            answer = self.decoder(features, directions)
+        if self.density_noise > 0:
+            sigma = answer["sigma"]
+            noise = self.draws.noise(tuple(sigma.shape), sigma)
+            answer = {**answer, "sigma": sigma + noise * self.density_noise}
+        return answer
+
+
+def render_rays(
+    field: Field,
+    origins: torch.Tensor,
+    directions: torch.Tensor,
+    options: RenderingOptions,
+    draws: Draws | None = None,
+) -> Rendering:
+    """Volume rendering with importance sampling (Chan et al. 2022, section 4.2).
+
+    origins, unit directions [N, M, 3] -> features [N, M, K] (2 F - 1), depth along the ray
+    [N, M, 1], opacity [N, M, 1]. Gradients flow through the field's answers and the positions of its
+    points, not through depths. Nothing waits for the device.
+    """
+    draws = RandomDraws() if draws is None else draws
+    coarse_count, fine_count = options.depth_resolution, options.depth_resolution_importance
+    near, far = ray_limits(origins, directions, options)
+    jitter = draws.coarse((*origins.shape[:2], coarse_count, 1), origins.detach())
+    depths = stratified_depths(
+        near, far, coarse_count, jitter, options.disparity_space_sampling
+    ).expand(*origins.shape[:2], coarse_count, 1)[..., 0]
+    colors, densities = _query(field, origins, directions, depths)
+    if fine_count == 0:
+        weights = segment_weights(densities, depths)
+        return _finish(weighted_sum(sample_weights(weights), colors), weights, depths, options)
+
+    with torch.no_grad():
+        coarse_weights = segment_weights(densities, depths).flatten(0, 1)
+        uniform = draws.fine((coarse_weights.shape[0], fine_count), origins)
+        fine_depths = importance_depths(
+            depths.flatten(0, 1), coarse_weights, uniform, options.importance_bins
+        ).view(*origins.shape[:2], fine_count)
+    fine_colors, fine_densities = _query(field, origins, directions, fine_depths)
+
+    # Depths and densities are sorted, the wide colours stay where they are: their weights are put
+    # back into the order of the samples.
+    depths, order = torch.cat([depths, fine_depths], dim=-1).sort(-1)
+    weights = segment_weights(torch.cat([densities, fine_densities], -1).gather(-1, order), depths)
+    shares = sample_weights(weights)
+    shares = torch.zeros_like(shares).scatter(-1, order, shares)
+    features = weighted_sum(shares[..., :coarse_count], colors)
+    features = features + weighted_sum(shares[..., coarse_count:], fine_colors)
+    return _finish(features, weights, depths, options)
+
+
+def _query(field, origins, directions, depths):
+    """The field at depths [N, M, S] of every ray -> colours [N, M, S, K], densities [N, M, S]."""
+    points = origins.unsqueeze(2) + depths.unsqueeze(-1) * directions.unsqueeze(2)
+    repeated = directions.unsqueeze(2).expand_as(points)
+    answer = field(points.flatten(1, 2), repeated.flatten(1, 2))
+    colors = answer["rgb"].unflatten(1, depths.shape[1:])
+    return colors, answer["sigma"].view(depths.shape)
+
+
+def _finish(features, weights, depths, options):
+    total = weights.sum(-1, keepdim=True)
+    depth = expected_depth(weights, total, depths, options.empty_depth)
+    return finish_features(features, total, options.white_back), depth, total
+
+
+class ImportanceRenderer(torch.nn.Module):
+    """Renders planes [N, 3, C, H, W] along rays. Has no parameters.
+
+    plane_axes: 'legacy' (x,y), (x,z), (z,x), as released models were trained, or 'orthogonal'
+    (x,y), (x,z), (z,y). The attribute `plane_axes` [3, 3, 3] stays on the CPU: only the host reads it.
+    """
+
+    def __init__(self, plane_axes: str = "legacy"):
+        super().__init__()
+        self.ray_marcher = MipRayMarcher2()
+        self.plane_axes = generate_planes(plane_axes)
+
+    def __setstate__(self, state: dict[str, Any]):
+        axes = state.get("plane_axes")
+        axes = generate_planes() if axes is None else axes.cpu()
+        super().__setstate__({**state, "plane_axes": axes})
+
+    def forward(
+        self,
+        planes: torch.Tensor,
+        decoder: Callable,
+        ray_origins: torch.Tensor,
+        ray_directions: torch.Tensor,
+        rendering_options: dict | RenderingOptions,
+        draws: Draws | None = None,
+    ) -> Rendering:
+        """Planes [N, 3, C, H, W], rays [N, M, 3] -> as `render_rays`. draws None: random."""
+        options = RenderingOptions.from_kwargs(rendering_options)
+        field = TriPlaneField(
+            planes, decoder, self.plane_axes, options.box_warp, options.density_noise, draws
+        )
+        return render_rays(field, ray_origins, ray_directions, options, draws)
+
+    def run_model(
+        self,
+        planes: torch.Tensor,
+        decoder: Callable,
+        sample_coordinates: torch.Tensor,
+        sample_directions: torch.Tensor | None,
+        options: dict | RenderingOptions,
+        draws: Draws | None = None,
+        want_rgb: bool = True,
+    ) -> dict[str, torch.Tensor]:
+        """The field at points [N, P, 3] (world units) -> {'rgb' [N, P, K], 'sigma' [N, P, 1] raw}."""
+        field = TriPlaneField(
+            planes,
+            decoder,
+            self.plane_axes,
+            read_option(options, "box_warp"),
+            read_option(options, "density_noise", 0.0),
+            draws,
+        )
+        return field(sample_coordinates, sample_directions, want_rgb)
+
+    def sort_samples(
+        self, all_depths: torch.Tensor, all_colors: torch.Tensor, all_densities: torch.Tensor
+    ) -> Rendering:
+        """Put samples [N, M, S, 1], [N, M, S, K], [N, M, S, 1] into the order of their depths."""
+        depths, order = all_depths.sort(dim=-2)
+        colors = all_colors.gather(-2, order.expand_as(all_colors))
+        return depths, colors, all_densities.gather(-2, order)
+
+    def unify_samples(
+        self,
+        depths1: torch.Tensor,
+        colors1: torch.Tensor,
+        densities1: torch.Tensor,
+        depths2: torch.Tensor,
+        colors2: torch.Tensor,
+        densities2: torch.Tensor,
+    ) -> Rendering:
+        """Two sets of samples [N, M, S, ...] in the order of their depths."""
+        return self.sort_samples(
+            torch.cat([depths1, depths2], dim=-2),
+            torch.cat([colors1, colors2], dim=-2),
+            torch.cat([densities1, densities2], dim=-2),
+        )
+
+    def sample_stratified(
+        self,
+        ray_origins: torch.Tensor,
+        ray_start: float | torch.Tensor,
+        ray_end: float | torch.Tensor,
+        depth_resolution: int,
+        disparity_space_sampling: bool = False,
+        draws: Draws | None = None,
+    ) -> torch.Tensor:
+        """Coarse depths [N, M, S, 1] of rays [N, M, 3]; limits are numbers or [N, M, 1]."""
+        shape = (*ray_origins.shape[:2], depth_resolution, 1)
+        jitter = (draws or RandomDraws()).coarse(shape, ray_origins.detach())
+        return stratified_depths(
+            ray_start, ray_end, depth_resolution, jitter, disparity_space_sampling
+        ).expand(shape)
+
+    @torch.no_grad()
+    def sample_importance(
+        self,
+        z_vals: torch.Tensor,
+        weights: torch.Tensor,
+        N_importance: int,
+        draws: Draws | None = None,
+    ) -> torch.Tensor:
+        """Depths [N, M, S, 1], segment weights [N, M, S - 1, 1] -> fine depths [N, M, S_f, 1]."""
+        depths, weights = z_vals.squeeze(-1).flatten(0, 1), weights.squeeze(-1).flatten(0, 1)
+        uniform = (draws or RandomDraws()).fine((depths.shape[0], N_importance), depths)
+        fine = importance_depths(depths, weights, uniform)
+        return fine.view(*z_vals.shape[:2], N_importance, 1)
+
+    def sample_pdf(
+        self,
+        bins: torch.Tensor,
+        weights: torch.Tensor,
+        N_importance: int,
+        det: bool = False,
+        eps: float = 1e-5,
+        draws: Draws | None = None,
+    ) -> torch.Tensor:
+        """Edges [R, L + 1 or more], weights [R, L] -> positions [R, N_importance].
+
+        det: evenly spaced quantiles from 0 to 1 instead of draws.
+        """
+        shape = (weights.shape[0], N_importance)
+        if det:
+            uniform = torch.linspace(0, 1, N_importance, dtype=bins.dtype, device=bins.device)
+            uniform = uniform.expand(shape)
+        else:
+            uniform = (draws or RandomDraws()).fine(shape, bins)
+        return inverse_cdf(bins, weights, uniform, eps)
