@@ -1,0 +1,49 @@
+# make demo   dataset, training, pictures and a video, on any machine, into out/demo
+# make test   the quick tests (test-slow: minutes on a CPU; test-gpu: needs a CUDA device)
+# make check  style and structure, as CI checks them (format: mend the style)
+# make clean  remove what builds, tests and the demo left; .venv and other results stay
+
+PYTHON ?= python3
+OUT ?= out/demo
+RUN = .venv/bin/python
+ORIGINALITY = ../shared/tools/originality.py
+
+.DELETE_ON_ERROR:
+.PHONY: demo test test-slow test-gpu check format clean
+
+demo: $(OUT)/cars.zip
+	$(RUN) train.py --cfg=demo --data=$(OUT)/cars.zip --outdir=$(OUT)/training
+	$(RUN) gen_samples.py --network=$$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1) --seeds=0-3 --outdir=$(OUT)/samples
+	$(RUN) gen_videos.py --network=$$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1) --seeds=0-3 --grid=2x2 --w-frames=60 --cfg=Shapenet --outdir=$(OUT)/videos
+	@echo "Pictures: $(OUT)/samples  video: $(OUT)/videos  training: $(OUT)/training"
+
+$(OUT)/cars.zip: | .venv/.installed
+	$(RUN) -m dataset_preprocessing.procedural --dest=$@
+
+test: .venv/.installed
+	$(RUN) -m pytest -q --durations=10
+
+test-slow: .venv/.installed
+	$(RUN) -m pytest -q --durations=10 -m slow
+
+test-gpu: .venv/.installed
+	$(RUN) -m pytest -q --durations=10 -m gpu
+
+check: .venv/.installed
+	$(RUN) -m ruff format --check
+	$(RUN) -m ruff check
+	$(RUN) -m pytest -qq tests/test_tree.py
+	@if [ -f $(ORIGINALITY) ]; then $(RUN) $(ORIGINALITY) .; \
+	else echo "originality: $(ORIGINALITY) is not here, skipped"; fi
+
+format: .venv/.installed
+	$(RUN) -m ruff format
+	$(RUN) -m ruff check --fix
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache out/demo
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.installed: requirements.txt pyproject.toml .ci/setup
+	@PYTHON=$(PYTHON) sh .ci/setup
+	@touch $@
