@@ -82,7 +82,7 @@ def importance_depths(
 
 
 def smooth_weights(weights: torch.Tensor, floor: float = 0.01) -> torch.Tensor:
-    """Blur and raise weights [R, L] -> [R, L]: max over neighbour pairs, then mean of pairs, + floor.
+    """Weights [R, L] -> [R, L]: maximum of neighbour pairs, then mean of pairs, plus a floor.
 
     The integrated form of mip-NeRF's blurpool (Barron et al. 2021, equation 18).
     """

@@ -28,7 +28,7 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class RandomDraws:
-    """Independent random numbers, from torch's global generator of the device unless one is given."""
+    """Independent random numbers, from torch's global generator unless another is given."""
 
     generator: torch.Generator | None = None
 

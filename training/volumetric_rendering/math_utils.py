@@ -31,8 +31,8 @@ def get_ray_limits_box(
     """Distances at which rays enter and leave the cube of that side around the world origin.
 
     rays_o, rays_d [..., 3] -> (near, far), each [..., 1], without gradient. The slab test: near is
-    the last entry into the three slabs, far the first exit. A ray that misses gets (-1, -2). Near is
-    negative for a camera inside the cube, and both are for a cube behind the camera.
+    the last entry into the three slabs, far the first exit. A ray that misses gets (-1, -2). Near
+    is negative for a camera inside the cube, and both are for a cube behind the camera.
     """
     origins, slopes = rays_o.detach(), 1 / rays_d.detach()
     # A slope of minus infinity (direction -0) enters from the positive face, like any negative one.

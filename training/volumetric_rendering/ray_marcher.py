@@ -18,8 +18,8 @@ class MipRayMarcher2(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """colors [N, M, S, K], raw densities [N, M, S, 1], ascending depths [N, M, S, 1].
 
-        -> features [N, M, K] (2 F - 1), depth [N, M, 1], segment weights [N, M, S - 1, 1]. Reads the
-        options clamp_mode (required), white_back and empty_depth.
+        -> features [N, M, K] (2 F - 1), depth [N, M, 1], segment weights [N, M, S - 1, 1]. Reads
+        the options clamp_mode (required), white_back and empty_depth.
         """
         mode = read_option(rendering_options, "clamp_mode")
         if mode != "softplus":
@@ -50,8 +50,8 @@ class MipRayMarcher2(torch.nn.Module):
 class _LightLeft(torch.autograd.Function):
     """Product of all earlier elements along the last dimension, [..., S] -> [..., S].
 
-    torch.cumprod's derivative looks for zeros on the host, which waits for the device. Elements here
-    are at least 1e-10, so the derivative may divide by them.
+    torch.cumprod's derivative looks for zeros on the host, which waits for the device. Elements
+    here are at least 1e-10, so the derivative may divide by them.
     """
 
     @staticmethod
@@ -95,7 +95,7 @@ def weighted_sum(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def finish_features(features: torch.Tensor, total: torch.Tensor, white_back: bool) -> torch.Tensor:
-    """Composited features [..., K] in [0, 1] -> 2 F - 1, behind them white light if `white_back`."""
+    """Composited features F [..., K] -> 2 F - 1, with white light behind them if `white_back`."""
     if white_back:
         features = features + 1 - total
     return features * 2 - 1

@@ -23,15 +23,15 @@ class RaySampler(torch.nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """cam2world [N, 4, 4] (OpenCV axes), intrinsics [N, 3, 3] of an image that spans [0, 1]^2.
 
-        -> origins and unit directions, each [N, resolution^2, 3], differentiable in both inputs. Ray
-        row * resolution + column belongs to the pixel in that row and column.
+        -> origins and unit directions, each [N, resolution^2, 3], differentiable in both inputs.
+        Ray row * resolution + column belongs to the pixel in that row and column.
         """
         x, y = pixel_centres(resolution, like=cam2world_matrix)
         return camera_rays(cam2world_matrix, intrinsics, x[None], y[None])
 
 
 def pixel_centres(resolution: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised image coordinates (x, y), each [resolution^2], of all pixel centres, row by row."""
+    """Image coordinates x, y in [0, 1], each [resolution^2], of all pixel centres, row by row."""
     steps = torch.arange(resolution, dtype=like.dtype, device=like.device)
     steps = steps * (1 / resolution) + 0.5 / resolution
     return steps.repeat(resolution), steps.repeat_interleave(resolution)

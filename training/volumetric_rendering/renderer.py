@@ -48,11 +48,11 @@ Rendering = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class TriPlaneField:
-    """A field made of planes [N, 3, C, H, W] and a decoder; prepares the planes once for many calls.
+    """A field made of planes [N, 3, C, H, W] and a decoder; prepares the planes for many calls.
 
-    decoder(features [N, K, P, C], directions [N, P, 3]) -> {'rgb', 'sigma'} gets the features of the
-    three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1), which
-    takes two look-ups instead of three where two planes see the same coordinates.
+    decoder(features [N, K, P, C], directions [N, P, 3]) -> {'rgb', 'sigma'} gets the features of
+    the three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1),
+    which takes two look-ups instead of three where two planes see the same coordinates.
     If it has `density(features) -> [N, P, 1]`, queries for densities alone use that.
     """
 
@@ -114,8 +114,8 @@ def render_rays(
     """Volume rendering with importance sampling (Chan et al. 2022, section 4.2).
 
     origins, unit directions [N, M, 3] -> features [N, M, K] (2 F - 1), depth along the ray
-    [N, M, 1], opacity [N, M, 1]. Gradients flow through the field's answers and the positions of its
-    points, not through depths. Nothing waits for the device.
+    [N, M, 1], opacity [N, M, 1]. Gradients flow through the field's answers and the positions of
+    its points, not through depths. Nothing waits for the device.
     """
     draws = RandomDraws() if draws is None else draws
     coarse_count, fine_count = options.depth_resolution, options.depth_resolution_importance
@@ -167,7 +167,8 @@ class ImportanceRenderer(torch.nn.Module):
     """Renders planes [N, 3, C, H, W] along rays. Has no parameters.
 
     plane_axes: 'legacy' (x,y), (x,z), (z,x), as released models were trained, or 'orthogonal'
-    (x,y), (x,z), (z,y). The attribute `plane_axes` [3, 3, 3] stays on the CPU: only the host reads it.
+    (x,y), (x,z), (z,y). The attribute `plane_axes` [3, 3, 3] stays on the CPU: only the host
+    reads it.
     """
 
     def __init__(self, plane_axes: str = "legacy"):
@@ -206,7 +207,7 @@ class ImportanceRenderer(torch.nn.Module):
         draws: Draws | None = None,
         want_rgb: bool = True,
     ) -> dict[str, torch.Tensor]:
-        """The field at points [N, P, 3] (world units) -> {'rgb' [N, P, K], 'sigma' [N, P, 1] raw}."""
+        """Points [N, P, 3] (world units) -> {'rgb' [N, P, K], 'sigma' [N, P, 1] raw}."""
         field = TriPlaneField(
             planes,
             decoder,
