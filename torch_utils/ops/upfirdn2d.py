@@ -1,4 +1,4 @@
-"""Zero insertion, padding, FIR filtering and decimation of images (Karras et al., StyleGAN2, appendix B).
+"""Zero insertion, padding, FIR filtering and decimation of images (Karras et al., StyleGAN2).
 
 Everything is expressed by depthwise convolutions, so gradients of any order come from autograd.
 """
@@ -28,7 +28,7 @@ def setup_filter(
     gain: float = 1,
     separable: bool | None = None,
 ) -> torch.Tensor:
-    """Returns FIR taps as a float32 tensor for `upfirdn2d`: [height, width], or [taps] if separable.
+    """Returns float32 FIR taps for `upfirdn2d`: [height, width], or [taps] if separable.
 
     `f` has 0, 1 or 2 dimensions; None is the identity. 1-D taps become their outer product, unless
     `separable` (default: from 8 taps on, where two passes are cheaper). `normalize` makes the taps
