@@ -1,0 +1,314 @@
+"""Datasets of images with camera labels, read from a folder or an uncompressed zip.
+
+An image is uint8 [C, H, W]; a label is the 25 numbers of a camera, or a class. docs/data.md
+describes the format on one page. Whatever is wrong with a dataset is a `DatasetError` of one line
+that names the file, what is wrong and what would be right.
+"""
+
+import io
+import json
+import os
+import struct
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dnnlib.util import EasyDict
+from training.cameras import LABEL_SIZE, Camera
+from training.label_file import LABEL_FILE, DatasetError, parse_labels
+
+try:
+    import pyspng
+except ImportError:
+    pyspng = None
+
+__all__ = ["LABEL_FILE", "Dataset", "DatasetError", "ImageFolderDataset"]
+
+_CACHES = ("none", "ram")
+_MODES = ("L", "RGB", "RGBA")
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,  # Pillow: broken PNG chunks
+    ValueError,
+    RuntimeError,  # pyspng
+    EOFError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    Image.DecompressionBombError,
+)
+
+
+class Dataset(torch.utils.data.Dataset, ABC):
+    """Images and labels by index; subclasses say where they come from.
+
+    raw_shape is [N, C, H, W]. max_size keeps that many images, chosen by random_seed. xflip
+    appends a mirrored copy of every image; mirror_labels gives it the mirrored camera as well
+    (False: the unmirrored one, which teaches wrong poses). cache 'ram' keeps decoded images in
+    memory, in each process that reads them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        raw_shape: list[int],
+        max_size: int | None = None,
+        use_labels: bool = False,
+        xflip: bool = False,
+        random_seed: int = 0,
+        mirror_labels: bool = True,
+        cache: str = "none",
+    ) -> None:
+        if cache not in _CACHES:
+            raise ValueError(f"cache is '{cache}', must be one of {', '.join(_CACHES)}")
+        self._name = name
+        self._raw_shape = list(raw_shape)
+        self._use_labels = use_labels
+        self._mirror_labels = mirror_labels
+        self._raw_labels: np.ndarray | None = None
+        self._cached: dict[int, np.ndarray] | None = {} if cache == "ram" else None
+        indices = np.arange(self._raw_shape[0], dtype=np.int64)
+        if max_size is not None and max_size < indices.size:
+            np.random.RandomState(random_seed).shuffle(indices)
+            indices = np.sort(indices[:max_size])
+        self._raw_idx = np.tile(indices, 2) if xflip else indices
+        self._xflip = np.arange(self._raw_idx.size) >= indices.size
+
+    @abstractmethod
+    def _load_raw_image(self, raw_idx: int) -> np.ndarray:
+        """Decode one image, uint8 [C, H, W]."""
+
+    @abstractmethod
+    def _load_raw_labels(self) -> np.ndarray | None:
+        """Labels of all images: float32 [N, L], int64 [N] of classes >= 0, or None."""
+
+    def _describe(self, raw_idx: int) -> str:
+        """Where an image comes from, for messages."""
+        return f"{self._name}: image {raw_idx}"
+
+    def close(self) -> None:
+        """Release open files; reading again opens them again."""
+
+    def __getstate__(self) -> dict:
+        cached = None if self._cached is None else {}
+        return {**self.__dict__, "_raw_labels": None, "_cached": cached}
+
+    def __len__(self) -> int:
+        return self._raw_idx.size
+
+    def __getitem__(self, idx: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 [C, H, W] and label float32 [label_dim], both copies."""
+        image = self._raw_image(int(self._raw_idx[idx]))
+        if self._xflip[idx]:
+            image = image[:, :, ::-1]
+        return image.copy(), self.get_label(idx)
+
+    def get_label(self, idx: int) -> np.ndarray:
+        """Label float32 [label_dim] of an item: one-hot for classes, mirrored as its image."""
+        label = self._labels()[self._raw_idx[idx]]
+        if label.dtype == np.int64:
+            onehot = np.zeros(self.label_shape, dtype=np.float32)
+            onehot[label] = 1
+            return onehot
+        if self._xflip[idx] and self._mirror_labels and label.size == LABEL_SIZE:
+            camera = Camera.from_label(torch.from_numpy(label[None]))
+            return camera.mirror().label()[0].numpy()
+        return label.copy()
+
+    def get_details(self, idx: int) -> EasyDict:
+        """raw_idx, xflip and raw_label (unmirrored; a class is its number) of an item."""
+        raw_idx = int(self._raw_idx[idx])
+        label = self._labels()[raw_idx].copy()
+        return EasyDict(raw_idx=raw_idx, xflip=bool(self._xflip[idx]), raw_label=label)
+
+    def get_label_std(self) -> np.ndarray:
+        """Standard deviation [label_dim] over all raw labels, whatever max_size and xflip are."""
+        labels = self._labels()
+        if labels.dtype == np.int64:
+            labels = np.eye(self.label_dim, dtype=np.float32)[labels]
+        return labels.std(axis=0).astype(np.float32)
+
+    @property
+    def name(self) -> str:
+        """Short name, for logs and file names."""
+        return self._name
+
+    @property
+    def image_shape(self) -> list[int]:
+        """[C, H, W] of every image."""
+        return list(self._raw_shape[1:])
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of every image: 1 grey, 3 RGB, 4 RGBA."""
+        return self._raw_shape[1]
+
+    @property
+    def resolution(self) -> int:
+        """Side of the images in pixels; DatasetError when they are not square."""
+        height, width = self._raw_shape[2:]
+        if height != width:
+            raise DatasetError(f"{self._name}: images are {width}x{height}, must be square")
+        return height
+
+    @property
+    def label_shape(self) -> list[int]:
+        """[L] of every label; for classes L is the greatest class plus one."""
+        labels = self._labels()
+        if labels.dtype == np.int64:
+            return [int(labels.max()) + 1]
+        return list(labels.shape[1:])
+
+    @property
+    def label_dim(self) -> int:
+        """Numbers in a label; 0 without labels."""
+        return self.label_shape[0]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether labels have any numbers."""
+        return self.label_dim > 0
+
+    @property
+    def has_onehot_labels(self) -> bool:
+        """Whether labels are classes."""
+        return self._labels().dtype == np.int64
+
+    def _labels(self) -> np.ndarray:
+        """All raw labels, read when first wanted: float32 [N, L] or int64 [N]."""
+        if self._raw_labels is None:
+            labels = self._load_raw_labels() if self._use_labels else None
+            if labels is None:
+                labels = np.zeros([self._raw_shape[0], 0], dtype=np.float32)
+            self._raw_labels = labels
+        return self._raw_labels
+
+    def _raw_image(self, raw_idx: int) -> np.ndarray:
+        if self._cached is not None and raw_idx in self._cached:
+            return self._cached[raw_idx]
+        image = self._load_raw_image(raw_idx)
+        if image.dtype != np.uint8 or list(image.shape) != self.image_shape:
+            raise DatasetError(
+                f"{self._describe(raw_idx)} is {_kind(image.shape)}, must be "
+                f"{_kind(self.image_shape)} as the first image of the dataset"
+            )
+        if self._cached is not None:
+            self._cached[raw_idx] = image
+        return image
+
+
+class ImageFolderDataset(Dataset):
+    """Images below a folder or in a zip; labels from the `dataset.json` at its root.
+
+    `resolution`, when given, must be that of the images. Further arguments are `Dataset`'s. With
+    use_labels=True all labels are read and checked at once. Raises DatasetError.
+    """
+
+    def __init__(self, path: str | Path, resolution: int | None = None, **options) -> None:
+        self._path = Path(path)
+        self._archive: tuple[int, zipfile.ZipFile] | None = None
+        self._is_zip = self._path.suffix.lower() == ".zip" and not self._path.is_dir()
+        if not self._path.exists():
+            raise DatasetError(f"{path}: no such file or folder; expected a folder or a .zip")
+        if not self._is_zip and not self._path.is_dir():
+            raise DatasetError(f"{path}: neither a folder nor a .zip file")
+        files = self._list_files()
+        self._has_label_file = LABEL_FILE in files
+        Image.init()
+        self._images = sorted(f for f in files if _extension(f) in Image.EXTENSION)
+        if not self._images:
+            raise DatasetError(f"{path}: no images; expected PNG files or others Pillow can read")
+        shape = list(self._load_raw_image(0).shape)
+        super().__init__(self._path.stem, [len(self._images), *shape], **options)
+        if resolution is not None and shape[1:] != [resolution, resolution]:
+            raise DatasetError(
+                f"{self._describe(0)} is {_kind(shape)}, must be {resolution}x{resolution} "
+                "as the resolution asked for"
+            )
+        if shape[1] != shape[2]:
+            raise DatasetError(f"{self._describe(0)} is {_kind(shape)}, must be square")
+        if self._use_labels:
+            self._labels()
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_archive": None}
+
+    def close(self) -> None:
+        """Close the zip."""
+        if self._archive is not None and self._archive[0] == os.getpid():
+            self._archive[1].close()
+        self._archive = None
+
+    def _describe(self, raw_idx: int) -> str:
+        return f"{self._path}/{self._images[raw_idx]}"
+
+    def _list_files(self) -> set[str]:
+        """Names of all files, relative to the root, with forward slashes."""
+        if self._is_zip:
+            return set(self._zip().namelist())
+        found = set()
+        for folder, _, names in os.walk(self._path):
+            place = Path(folder).relative_to(self._path)
+            found.update((place / name).as_posix() for name in names)
+        return found
+
+    def _zip(self) -> zipfile.ZipFile:
+        """The zip, opened by this process: a handle shared with a fork shares its position too."""
+        if self._archive is None or self._archive[0] != os.getpid():
+            try:
+                self._archive = (os.getpid(), zipfile.ZipFile(self._path))
+            except (zipfile.BadZipFile, OSError) as error:
+                raise DatasetError(f"{self._path}: not a readable zip file ({error})") from None
+        return self._archive[1]
+
+    def _read(self, name: str) -> bytes:
+        return self._zip().read(name) if self._is_zip else (self._path / name).read_bytes()
+
+    def _load_raw_image(self, raw_idx: int) -> np.ndarray:
+        try:
+            pixels = _decode(self._images[raw_idx], self._read(self._images[raw_idx]))
+        except _DECODE_ERRORS as error:
+            reason = " ".join(str(error).split())
+            raise DatasetError(
+                f"{self._describe(raw_idx)} cannot be decoded ({reason}); "
+                "must be an intact 8-bit image, grey, RGB or RGBA"
+            ) from None
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+    def _load_raw_labels(self) -> np.ndarray:
+        where = f"{self._path}/{LABEL_FILE}"
+        if not self._has_label_file:
+            raise DatasetError(f"{where} is missing, but labels are wanted; must list every image")
+        try:
+            content = json.loads(self._read(LABEL_FILE))
+        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            raise DatasetError(f"{where} is not readable JSON ({error})") from None
+        return parse_labels(content, self._images, where)
+
+
+def _decode(name: str, content: bytes) -> np.ndarray:
+    """Pixels uint8 [H, W] or [H, W, C] of an encoded image."""
+    if pyspng is not None and _extension(name) == ".png":
+        return pyspng.load(content)
+    with Image.open(io.BytesIO(content)) as image:
+        if image.mode == "P":
+            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+        if image.mode not in _MODES:
+            raise ValueError(f"its mode is {image.mode}")
+        return np.array(image)
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _kind(shape: list[int]) -> str:
+    """Words for an image shape [C, H, W]."""
+    channels, height, width = shape
+    colour = {1: "grey", 3: "RGB", 4: "RGBA"}.get(channels, f"{channels} channels")
+    return f"{width}x{height} {colour}"

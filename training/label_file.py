@@ -1,0 +1,95 @@
+"""The labels of a dataset: reading and checking the content of its dataset.json."""
+
+import numpy as np
+
+from training.cameras import LABEL_SIZE, POSE_SIZE, check_label
+
+LABEL_FILE = "dataset.json"
+_TOLERANCE = 1e-3
+
+
+class DatasetError(IOError):
+    """A dataset cannot be read; the message is one line for the user."""
+
+
+def parse_labels(content: object, images: list[str], where: str) -> np.ndarray:
+    """Labels of `images` from the content of a dataset.json called `where` in messages.
+
+    float32 [N, 25] of cameras or int64 [N] of classes. Raises DatasetError when the content is of
+    another form, an image has no entry, or an entry is not a camera or class.
+    """
+    entries = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise DatasetError(
+            f'{where} has no labels; must be {{"labels": [[file name, label], ...]}}'
+        )
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
+            raise DatasetError(f"{where} has the entry {_short(entry)}; must be [file name, label]")
+    by_name = dict(entries)
+    missing = [name for name in images if name not in by_name]
+    if missing:
+        raise DatasetError(
+            f"{where} has no entry for {missing[0]} ({len(missing)} of {len(images)} images have "
+            "none); every image must have one"
+        )
+    labels = [by_name[name] for name in images]
+    if all(type(label) is int for label in labels):
+        return _classes(labels, images, where)
+    return _cameras(labels, images, where)
+
+
+def _classes(labels: list[int], images: list[str], where: str) -> np.ndarray:
+    for name, label in zip(images, labels, strict=True):
+        if not 0 <= label < 2**31:
+            raise DatasetError(f"{where}: class of {name} is {label}, must be 0 or more")
+    return np.array(labels, dtype=np.int64)
+
+
+def _cameras(labels: list, images: list[str], where: str) -> np.ndarray:
+    for name, label in zip(images, labels, strict=True):
+        if not isinstance(label, list) or len(label) != LABEL_SIZE:
+            found = f"{len(label)} numbers" if isinstance(label, list) else _short(label)
+            raise DatasetError(
+                f"{where}: label of {name} is {found}, must be {LABEL_SIZE} numbers "
+                "(or an integer for every image)"
+            )
+    try:
+        with np.errstate(over="ignore"):
+            cameras = np.array(labels, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise DatasetError(
+            f"{where}: label of {_not_numbers(labels, images)} must be {LABEL_SIZE} numbers"
+        ) from None
+    bad = np.flatnonzero(~valid_labels(cameras))
+    if bad.size:
+        reason = check_label(cameras[bad[0]], _TOLERANCE)
+        raise DatasetError(f"{where}: label of {images[bad[0]]}: {reason}")
+    return cameras
+
+
+def valid_labels(labels: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarray:
+    """Mask [N] of the labels [N, 25] in which `cameras.check_label` finds nothing wrong."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = labels.astype(np.float64)
+        pose = values[:, :POSE_SIZE].reshape(-1, 4, 4)
+        rotation = pose[:, :3, :3]
+        gram = np.einsum("nki,nkj->nij", rotation, rotation)
+        valid = np.isfinite(values).all(1)
+        valid &= np.abs(pose[:, 3] - (0, 0, 0, 1)).max(1) <= tolerance
+        valid &= np.abs(gram - np.eye(3)).max((1, 2)) <= tolerance
+        valid &= np.linalg.det(rotation) >= 0
+        return valid & (values[:, POSE_SIZE] > 0) & (values[:, POSE_SIZE + 4] > 0)
+
+
+def _not_numbers(labels: list, images: list[str]) -> str:
+    """Name of the first image whose label is not made of numbers."""
+    for name, label in zip(images, labels, strict=True):
+        if not all(isinstance(value, int | float) for value in label):
+            return name
+    return images[0]
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
