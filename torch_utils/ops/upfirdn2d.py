@@ -189,9 +189,10 @@ def _correlation_kernel(x, f, flip_filter: bool, gain: float) -> torch.Tensor:
     """The taps to correlate with, gain included, in the dtype of `x`; rounded once."""
     if f is None:
         f = torch.ones([1, 1], device=x.device)
-    elif f.ndim == 1 and f.numel() == 1:
-        f = torch.outer(f, f)
-    kernel = f.to(torch.promote_types(f.dtype, x.dtype)) * gain ** (f.ndim / 2)
+    kernel = f.to(torch.promote_types(f.dtype, x.dtype))
+    if kernel.shape == (1,):  # squared here, a single tap needs one pass only
+        kernel = torch.outer(kernel, kernel)
+    kernel = kernel * gain ** (kernel.ndim / 2)
     if not flip_filter:
         kernel = kernel.flip(tuple(range(kernel.ndim)))
     return kernel.to(x.dtype)
