@@ -1,0 +1,232 @@
+"""From the options of `train.py` to the complete, validated configuration of a run."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dnnlib
+from training.loss import REG_TYPES
+from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
+
+
+class OptionError(ValueError):
+    """An option that cannot be used; the message names it and says what would be right."""
+
+
+@dataclass
+class TrainingConfig:
+    """Everything `training_loop` needs; written to training_options.json."""
+
+    run_dir: str
+    training_set_kwargs: dict
+    data_loader_kwargs: dict
+    G_kwargs: dict
+    D_kwargs: dict
+    G_opt_kwargs: dict
+    D_opt_kwargs: dict
+    loss_kwargs: dict
+    metrics: list[str] = field(default_factory=list)
+    random_seed: int = 0
+    num_gpus: int = 1
+    batch_size: int = 4
+    batch_gpu: int = 4
+    ema_kimg: float = 10
+    ema_rampup: float | None = 0.05
+    G_reg_interval: float | None = None
+    D_reg_interval: float | None = 16
+    total_kimg: int = 25000
+    kimg_per_tick: int = 4
+    image_snapshot_ticks: int = 50
+    network_snapshot_ticks: int = 50
+    cudnn_benchmark: bool = True
+
+
+def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
+    """Fills in what the preset `options['cfg']` knows better than the general defaults.
+
+    Args:
+        options: all options of the command by name, defaults included.
+        given: names of those that the user set.
+    """
+    preset = PRESETS[options["cfg"]]
+    chosen = {k: v for k, v in preset.options.items() if k not in given}
+    merged = dnnlib.EasyDict(options, **chosen)
+    for name in ("gpus", "batch", "gamma"):
+        if merged[name] is None:
+            raise OptionError(f"--{name} is required with --cfg={merged.cfg}")
+    return merged
+
+
+def check_supported(opts: dnnlib.EasyDict) -> None:
+    """Raises OptionError for options whose part is not built, or whose value makes no sense."""
+    missing = {
+        "aug": (opts.aug != "noaug", "augmentation is not built yet: use --aug=noaug"),
+        "resume": (opts.resume is not None, "resuming is not built yet: leave it out"),
+        "gpus": (opts.gpus > 1, "training in several processes is not built yet: use --gpus=1"),
+        "metrics": (bool(opts.metrics), "metrics are not built yet: use --metrics=none"),
+    }
+    for name, (asked, message) in missing.items():
+        if asked:
+            raise OptionError(f"--{name}={opts[name]}: {message}")
+    if opts.reg_type not in REG_TYPES:
+        raise OptionError(
+            f"--reg_type={opts.reg_type}: no such regulariser exists; use {', '.join(REG_TYPES)}"
+        )
+    if opts.gpc_reg_prob > 1:
+        raise OptionError(f"--gpc_reg_prob={opts.gpc_reg_prob}: must be from 0 to 1")
+    if opts.decoder_lr_mul <= 0:
+        raise OptionError(f"--decoder_lr_mul={opts.decoder_lr_mul}: must be above 0")
+    if not opts.cond:
+        raise OptionError("--cond=False: a tri-plane generator needs the cameras: use --cond=True")
+
+
+def check_batch(opts: dnnlib.EasyDict) -> int:
+    """The micro-batch of one device; raises OptionError where the sizes do not divide."""
+    if opts.batch % opts.gpus:
+        raise OptionError(f"--batch={opts.batch}: must be a multiple of --gpus={opts.gpus}")
+    batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
+    if opts.batch % (opts.gpus * batch_gpu):
+        raise OptionError(
+            f"--batch={opts.batch}: must be a multiple of --gpus={opts.gpus} x "
+            f"--batch-gpu={batch_gpu}"
+        )
+    if batch_gpu % min(opts.mbstd_group, batch_gpu) or batch_gpu < opts.mbstd_group:
+        raise OptionError(
+            f"--batch-gpu={batch_gpu}: must be a multiple of --mbstd-group={opts.mbstd_group}"
+        )
+    return batch_gpu
+
+
+def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
+    """The configuration of a run over `training_set` (an opened dataset with labels).
+
+    The run directory is named, not created.
+    """
+    check_supported(opts)
+    batch_gpu = check_batch(opts)
+    if not training_set.has_labels:
+        raise OptionError(f"--data={opts.data}: has no cameras (dataset.json); training needs them")
+    if training_set.label_dim != 25:
+        raise OptionError(
+            f"--data={opts.data}: labels have {training_set.label_dim} numbers, a camera has 25"
+        )
+    if training_set.num_channels != 3:
+        raise OptionError(f"--data={opts.data}: pictures need 3 channels, RGB")
+    preset = PRESETS[opts.cfg]
+    config = TrainingConfig(
+        run_dir=next_run_dir(opts, training_set.name),
+        training_set_kwargs=dict(
+            class_name="training.dataset.ImageFolderDataset",
+            path=str(opts.data),
+            use_labels=opts.cond,
+            max_size=len(training_set),
+            xflip=opts.mirror,
+            resolution=training_set.resolution,
+            random_seed=opts.seed,
+        ),
+        data_loader_kwargs=dict(pin_memory=True, prefetch_factor=2, num_workers=opts.workers),
+        G_kwargs=_generator_kwargs(opts, preset, training_set.resolution),
+        D_kwargs=_discriminator_kwargs(opts),
+        G_opt_kwargs=_adam(opts.glr),
+        D_opt_kwargs=_adam(opts.dlr),
+        loss_kwargs=_loss_kwargs(opts, preset),
+        metrics=list(opts.metrics),
+        random_seed=opts.seed,
+        num_gpus=opts.gpus,
+        batch_size=opts.batch,
+        batch_gpu=batch_gpu,
+        ema_kimg=opts.batch * 10 / 32,
+        G_reg_interval=opts.density_reg_every if opts.density_reg > 0 else None,
+        total_kimg=opts.kimg,
+        kimg_per_tick=opts.tick,
+        image_snapshot_ticks=opts.snap,
+        network_snapshot_ticks=opts.snap,
+        cudnn_benchmark=not opts.nobench,
+    )
+    return config
+
+
+def next_run_dir(opts: dnnlib.EasyDict, dataset_name: str) -> str:
+    """<outdir>/<next number>-<cfg>-<data>-gpus<G>-batch<B>-gamma<gamma>[-<desc>]."""
+    outdir = Path(opts.outdir)
+    taken = []
+    if outdir.is_dir():
+        numbers = (re.match(r"\d+", d.name) for d in outdir.iterdir() if d.is_dir())
+        taken = [int(n.group()) for n in numbers if n]
+    parts = [opts.cfg, dataset_name, f"gpus{opts.gpus}", f"batch{opts.batch}"]
+    parts += [f"gamma{opts.gamma:g}"] + ([opts.desc] if opts.desc else [])
+    return str(outdir / f"{max(taken, default=-1) + 1:05d}-{'-'.join(parts)}")
+
+
+def _adam(lr: float) -> dict:
+    return dict(class_name="torch.optim.Adam", betas=[0, 0.99], eps=1e-8, lr=lr)
+
+
+def _generator_kwargs(opts, preset, resolution: int) -> dict:
+    module = opts.sr_module or SUPERRESOLUTION_MODULES.get(resolution, GENERAL_SUPERRESOLUTION)
+    channels = dict(channel_base=opts.cbase, channel_max=opts.cmax)
+    rendering = dict(
+        image_resolution=resolution,
+        disparity_space_sampling=False,
+        clamp_mode="softplus",
+        superresolution_module=module,
+        c_gen_conditioning_zero=not opts.gen_pose_cond,
+        gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
+        c_scale=opts.c_scale,
+        superresolution_noise_mode=opts.sr_noise_mode,
+        density_reg=opts.density_reg,
+        density_reg_p_dist=opts.density_reg_p_dist,
+        reg_type=opts.reg_type,
+        decoder_lr_mul=opts.decoder_lr_mul,
+        sr_antialias=True,
+        plane_axes=opts.plane_axes,
+        **preset.rendering,
+    )
+    return dict(
+        class_name="training.triplane.TriPlaneGenerator",
+        z_dim=512,
+        w_dim=512,
+        mapping_kwargs=dict(num_layers=opts.map_depth),
+        **channels,
+        fused_modconv_default="inference_only",
+        rendering_kwargs=rendering,
+        num_fp16_res=opts.g_num_fp16_res,
+        conv_clamp=256 if opts.g_num_fp16_res > 0 else None,
+        sr_num_fp16_res=opts.sr_num_fp16_res,
+        sr_kwargs=dict(
+            **channels, fused_modconv_default="inference_only", **preset.superresolution
+        ),
+        **preset.generator,
+    )
+
+
+def _discriminator_kwargs(opts) -> dict:
+    return dict(
+        class_name="training.dual_discriminator.DualDiscriminator",
+        block_kwargs=dict(freeze_layers=opts.freezed),
+        mapping_kwargs={},
+        epilogue_kwargs=dict(mbstd_group_size=opts.mbstd_group),
+        channel_base=opts.cbase,
+        channel_max=opts.cmax,
+        disc_c_noise=opts.disc_c_noise,
+        num_fp16_res=opts.d_num_fp16_res,
+        conv_clamp=256 if opts.d_num_fp16_res > 0 else None,
+    )
+
+
+def _loss_kwargs(opts, preset) -> dict:
+    loss = dict(
+        class_name="training.loss.StyleGAN2Loss",
+        r1_gamma=opts.gamma,
+        style_mixing_prob=opts.style_mixing_prob,
+        blur_init_sigma=10,
+        blur_fade_kimg=opts.batch * opts.blur_fade_kimg / 32,
+        neural_rendering_resolution_initial=opts.neural_rendering_resolution_initial,
+        neural_rendering_resolution_final=opts.neural_rendering_resolution_final,
+        neural_rendering_resolution_fade_kimg=opts.neural_rendering_resolution_fade_kimg,
+        gpc_reg_fade_kimg=opts.gpc_reg_fade_kimg,
+        gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
+        dual_discrimination=True,
+        filter_mode="antialiased",
+    )
+    return dict(loss, **preset.loss)

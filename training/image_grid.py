@@ -1,0 +1,67 @@
+"""Grids of pictures for snapshots: which to show, and how to write them."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+
+def setup_snapshot_image_grid(training_set, random_seed: int = 0):
+    """Chooses real images that fill one 7680 x 4320 picture.
+
+    Labelled sets get rows of equal labels where labels repeat (classes), and random members where
+    each image has its own camera.
+
+    Returns:
+        ((columns, rows), images uint8 [rows * columns, C, H, W], labels [rows * columns, L]).
+    """
+    _, height, width = training_set.image_shape
+    columns = int(np.clip(7680 // width, 7, 32))
+    rows = int(np.clip(4320 // height, 4, 32))
+    return (columns, rows), *choose_images(training_set, columns, rows, random_seed)
+
+
+def choose_images(training_set, columns: int, rows: int, random_seed: int = 0):
+    """Images [rows * columns, C, H, W] and labels [rows * columns, L] of a snapshot grid."""
+    rnd = np.random.RandomState(random_seed)
+    indices = list(range(len(training_set)))
+    rnd.shuffle(indices)
+    if training_set.has_labels:
+        groups = {}
+        for index in indices:
+            label = training_set.get_details(index).raw_label
+            groups.setdefault(tuple(np.atleast_1d(label)), []).append(index)
+        if max(len(group) for group in groups.values()) > 1:
+            ordered = list(groups.values())
+            rows_of = [ordered[y % len(ordered)] for y in range(rows)]
+            indices = [group[x % len(group)] for group in rows_of for x in range(columns)]
+    chosen = [indices[i % len(indices)] for i in range(rows * columns)]
+    images, labels = zip(*[training_set[i] for i in chosen], strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+def to_uint8(images: np.ndarray, drange: tuple[float, float]) -> np.ndarray:
+    """Maps the range `drange` to 0..255, rounded and clipped."""
+    low, high = drange
+    span = max(high - low, 1e-12)
+    images = (np.asarray(images, dtype=np.float32) - low) * (255 / span)
+    return np.rint(images).clip(0, 255).astype(np.uint8)
+
+
+def tile(images: np.ndarray, grid_size: tuple[int, int]) -> np.ndarray:
+    """[rows * columns, C, H, W] -> [rows * H, columns * W, C]."""
+    columns, rows = grid_size
+    _, channels, height, width = images.shape
+    tiled = images.reshape(rows, columns, channels, height, width).transpose(0, 3, 1, 4, 2)
+    return tiled.reshape(rows * height, columns * width, channels)
+
+
+def save_image_grid(
+    img: np.ndarray, fname: str | Path, drange: tuple[float, float], grid_size: tuple[int, int]
+) -> np.ndarray:
+    """Writes images [N, C, H, W] (C 1 or 3) as one picture and returns it, [H', W', C] uint8."""
+    if img.shape[1] not in (1, 3):
+        raise ValueError(f"{fname}: pictures have 1 or 3 channels, not {img.shape[1]}")
+    grid = tile(to_uint8(img, drange), grid_size)
+    PIL.Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid).save(fname)
+    return grid

@@ -1,0 +1,80 @@
+"""The presets of `train.py --cfg`: how each data set is rendered, and what else it wants."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Preset:
+    """`rendering` goes to `rendering_kwargs`; `options` are other defaults for the command's
+    options; `generator`, `superresolution` and `loss` are settings that no option reaches."""
+
+    rendering: dict
+    options: dict = field(default_factory=dict)
+    generator: dict = field(default_factory=dict)
+    superresolution: dict = field(default_factory=dict)
+    loss: dict = field(default_factory=dict)
+
+
+_FACES = dict(
+    depth_resolution=48,
+    depth_resolution_importance=48,
+    ray_start=2.25,
+    ray_end=3.3,
+    box_warp=1,
+    avg_camera_radius=2.7,
+)
+
+PRESETS = {
+    "ffhq": Preset(dict(_FACES, avg_camera_pivot=[0, 0, 0.2])),
+    "afhq": Preset(dict(_FACES, avg_camera_pivot=[0, 0, -0.06])),
+    "shapenet": Preset(
+        dict(
+            depth_resolution=64,
+            depth_resolution_importance=64,
+            ray_start=0.1,
+            ray_end=2.6,
+            box_warp=1.6,
+            white_back=True,
+            avg_camera_radius=1.7,
+            avg_camera_pivot=[0, 0, 0],
+        )
+    ),
+    # Toy cars of 64 x 64 pixels on two CPU cores in minutes: see docs/log.md for what was tried.
+    "demo": Preset(
+        rendering=dict(
+            depth_resolution=12,
+            depth_resolution_importance=12,
+            ray_start=1.0,
+            ray_end=2.6,
+            box_warp=1.6,
+            white_back=True,
+            avg_camera_radius=1.7,
+            avg_camera_pivot=[0, 0, 0],
+        ),
+        options=dict(
+            gpus=1,
+            batch=16,
+            gamma=0.3,
+            kimg=6,
+            tick=1,
+            snap=1,
+            cbase=1024,
+            cmax=64,
+            workers=1,
+            neural_rendering_resolution_initial=32,
+            glr=0.0025,
+        ),
+        generator=dict(plane_resolution=32),
+        superresolution=dict(widths=[32, 16]),
+        loss=dict(blur_init_sigma=0),
+    ),
+}
+
+# Super-resolution modules of the published resolutions; other sizes use the general one.
+SUPERRESOLUTION_MODULES = {
+    128: "training.superresolution.SuperresolutionHybrid2X",
+    256: "training.superresolution.SuperresolutionHybrid4X",
+    512: "training.superresolution.SuperresolutionHybrid8XDC",
+    1024: "training.superresolution.SuperresolutionHybrid16XDC",
+}
+GENERAL_SUPERRESOLUTION = "training.superresolution.Superresolution"

@@ -1,0 +1,139 @@
+"""What a run writes about itself: the status line, training_stats.jsonl, TensorBoard, timings."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+import dnnlib
+from torch_utils import training_stats
+
+
+class PhaseTimer:
+    """Duration of each phase's last execution, without waiting for the GPU until asked."""
+
+    def __init__(self, device: torch.device):
+        self.on_gpu = device.type == "cuda"
+        self.marks = {}
+
+    def run(self, name: str, function, *args) -> None:
+        """Calls `function(*args)` and remembers when it started and ended."""
+        start = self._mark()
+        function(*args)
+        self.marks[name] = (start, self._mark())
+
+    def _mark(self):
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def report(self) -> None:
+        """Reports `Timing/<phase>` in milliseconds; synchronises with the GPU."""
+        for name, (start, end) in self.marks.items():
+            if self.on_gpu:
+                end.synchronize()
+                milliseconds = start.elapsed_time(end)
+            else:
+                milliseconds = (end - start) * 1000
+            training_stats.report0(f"Timing/{name}", milliseconds)
+
+
+class RunLog:
+    """Rank 0's record of a run.
+
+    Args:
+        run_dir: where training_stats.jsonl and the TensorBoard events go.
+        device: the device whose memory counts.
+        total_nimg, start_nimg: images to show in all, and shown before this start.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, device: torch.device, total_nimg: int, start_nimg: int = 0
+    ):
+        self.device = device
+        self.total_nimg = total_nimg
+        self.start_time = self.tick_start = self.tick_end = time.time()
+        self.tick_nimg = start_nimg
+        self.maintenance = 0.0
+        self.collector = training_stats.Collector()
+        self.jsonl = open(Path(run_dir, "training_stats.jsonl"), "w", encoding="utf-8")
+        self.tensorboard = _tensorboard(run_dir)
+
+    def status(self, tick: int, nimg: int, augment_p: float = 0) -> str:
+        """The line of one tick, every figure of it reported as a statistic too."""
+        now = time.time()
+        seconds = now - self.tick_start
+        images = max(nimg - self.tick_nimg, 1)
+        rate = images / max(seconds, 1e-9)
+        report = training_stats.report0
+        gib = 2.0**30
+        on_gpu = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) / gib if on_gpu else 0.0
+        reserved = torch.cuda.max_memory_reserved(self.device) / gib if on_gpu else 0.0
+        eta = dnnlib.util.format_time((self.total_nimg - nimg) / rate)
+        total = report("Timing/total_sec", now - self.start_time)
+        report("Timing/total_hours", total / 3600)
+        report("Timing/total_days", total / 86400)
+        report("Timing/images_per_sec", rate)
+        memory = psutil.Process(os.getpid()).memory_info().rss / gib
+        fields = [
+            f"tick {report('Progress/tick', tick):<5d}",
+            f"kimg {report('Progress/kimg', nimg / 1000):<8.1f}",
+            f"time {dnnlib.util.format_time(total):<12s}",
+            f"eta {eta:<12s}",
+            f"sec/tick {report('Timing/sec_per_tick', seconds):<7.1f}",
+            f"sec/kimg {report('Timing/sec_per_kimg', 1000 / rate):<7.2f}",
+            f"img/s {rate:<7.1f}",
+            f"maintenance {report('Timing/maintenance_sec', self.maintenance):<6.1f}",
+            f"cpumem {report('Resources/cpu_mem_gb', memory):<6.2f}",
+            f"gpumem {report('Resources/peak_gpu_mem_gb', peak):<6.2f}",
+            f"reserved {report('Resources/peak_gpu_mem_reserved_gb', reserved):<6.2f}",
+            f"augment {report('Progress/augment', augment_p):.3f}",
+        ]
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.tick_nimg = nimg
+        self.tick_end = now
+        return " ".join(fields)
+
+    def images(self, grids: dict[str, np.ndarray], nimg: int) -> None:
+        """Adds picture grids [H, W, C] uint8 to TensorBoard, under their names."""
+        if self.tensorboard is not None:
+            for name, grid in grids.items():
+                self.tensorboard.add_image(name, grid, nimg // 1000, dataformats="HWC")
+
+    def write(self, nimg: int) -> None:
+        """One line of training_stats.jsonl, one point of every TensorBoard curve; ends the tick."""
+        self.collector.update()
+        stats = self.collector.as_dict()
+        self.jsonl.write(json.dumps(dict(stats, timestamp=time.time())) + "\n")
+        self.jsonl.flush()
+        if self.tensorboard is not None:
+            walltime = time.time() - self.start_time
+            for name, value in stats.items():
+                self.tensorboard.add_scalar(name, value["mean"], nimg // 1000, walltime=walltime)
+            self.tensorboard.flush()
+        self.tick_start = time.time()
+        self.maintenance = self.tick_start - self.tick_end
+
+    def close(self) -> None:
+        """Closes the files."""
+        self.jsonl.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+
+def _tensorboard(run_dir: str | Path):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        print(f"TensorBoard events are skipped ({error}): pip install tensorboard", file=sys.stderr)
+        return None
+    return SummaryWriter(str(run_dir))

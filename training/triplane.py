@@ -1,0 +1,256 @@
+"""The EG3D generator (Chan et al. 2022, figure 4): backbone -> three feature planes -> volume
+rendering -> super-resolution."""
+
+import torch
+from torch import Tensor
+
+import dnnlib
+from torch_utils import persistence
+from training.cameras import Camera
+from training.networks_stylegan2 import FullyConnectedLayer, Generator
+from training.volumetric_rendering.draws import Draws
+from training.volumetric_rendering.ray_sampler import RaySampler
+from training.volumetric_rendering.renderer import ImportanceRenderer
+
+PLANE_CHANNELS = 32
+PLANE_RESOLUTION = 256
+
+
+class OSGDecoder(torch.nn.Module):
+    """The decoder of the planes: mean over the planes, one hidden layer of 64, softplus.
+
+    Not view dependent. Checkpoints refer to this class by name.
+    """
+
+    averages_planes = True
+
+    def __init__(self, n_features: int, options: dict):
+        super().__init__()
+        self.hidden_dim = 64
+        lr_multiplier = options["decoder_lr_mul"]
+        outputs = 1 + options["decoder_output_dim"]
+        self.net = torch.nn.Sequential(
+            FullyConnectedLayer(n_features, self.hidden_dim, lr_multiplier=lr_multiplier),
+            torch.nn.Softplus(),
+            FullyConnectedLayer(self.hidden_dim, outputs, lr_multiplier=lr_multiplier),
+        )
+
+    def forward(
+        self, sampled_features: Tensor, ray_directions: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Features [N, planes, P, C] -> {'rgb': [N, P, K] in (-0.001, 1.001), 'sigma': [N, P, 1]}.
+
+        `sigma` is the raw density, before the softplus of the ray marcher. The slightly widened
+        sigmoid is that of mip-NeRF (Barron et al. 2021).
+        """
+        n, planes, points, channels = sampled_features.shape
+        x = sampled_features[:, 0] if planes == 1 else sampled_features.mean(dim=1)
+        x = self.net(x.reshape(n * points, channels)).reshape(n, points, -1)
+        return {"rgb": torch.sigmoid(x[..., 1:]) * 1.002 - 0.001, "sigma": x[..., :1]}
+
+
+@persistence.persistent_class
+class TriPlaneGenerator(torch.nn.Module):
+    """z [N, z_dim], camera label c [N, 25] -> {'image', 'image_raw', 'image_depth'}.
+
+    Args:
+        img_resolution: side of the final picture.
+        img_channels: recorded only; pictures have 3 channels.
+        sr_num_fp16_res: above 0, super-resolution runs in half precision on a GPU.
+        mapping_kwargs: options of `MappingNetwork`.
+        rendering_kwargs: see docs/options.md; `plane_axes` 'legacy' (default, what published
+            weights mean) or 'orthogonal'.
+        sr_kwargs: options of the super-resolution module.
+        plane_resolution: side of the feature planes.
+        synthesis_kwargs: options of the backbone's `SynthesisNetwork`.
+    """
+
+    def __init__(
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        sr_num_fp16_res: int = 0,
+        mapping_kwargs: dict | None = None,
+        rendering_kwargs: dict | None = None,
+        sr_kwargs: dict | None = None,
+        plane_resolution: int = PLANE_RESOLUTION,
+        **synthesis_kwargs,
+    ):
+        super().__init__()
+        if c_dim != 25:
+            raise ValueError(f"c_dim must be 25 (a camera label, see docs/cameras.md), not {c_dim}")
+        rendering_kwargs = {} if rendering_kwargs is None else rendering_kwargs
+        self.z_dim = z_dim
+        self.c_dim = c_dim
+        self.w_dim = w_dim
+        self.img_resolution = img_resolution
+        self.img_channels = img_channels
+        self.neural_rendering_resolution = 64
+        self.rendering_kwargs = rendering_kwargs
+        self._last_planes = None
+
+        self.renderer = ImportanceRenderer(rendering_kwargs.get("plane_axes", "legacy"))
+        self.ray_sampler = RaySampler()
+        self.backbone = Generator(
+            z_dim,
+            c_dim,
+            w_dim,
+            img_resolution=plane_resolution,
+            img_channels=3 * PLANE_CHANNELS,
+            mapping_kwargs=mapping_kwargs,
+            **synthesis_kwargs,
+        )
+        self.superresolution = dnnlib.util.construct_class_by_name(
+            class_name=rendering_kwargs["superresolution_module"],
+            channels=PLANE_CHANNELS,
+            img_resolution=img_resolution,
+            sr_num_fp16_res=sr_num_fp16_res,
+            sr_antialias=rendering_kwargs["sr_antialias"],
+            **(sr_kwargs or {}),
+            **({} if w_dim == 512 else {"w_dim": w_dim}),
+        )
+        decoder_options = dict(
+            decoder_lr_mul=rendering_kwargs.get("decoder_lr_mul", 1),
+            decoder_output_dim=PLANE_CHANNELS,
+        )
+        self.decoder = OSGDecoder(PLANE_CHANNELS, decoder_options)
+
+    def mapping(
+        self,
+        z: Tensor,
+        c: Tensor,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+    ) -> Tensor:
+        """z [N, z_dim], conditioning camera c [N, 25] -> ws [N, num_ws, w_dim]."""
+        if self.rendering_kwargs["c_gen_conditioning_zero"]:
+            c = torch.zeros_like(c)
+        return self.backbone.mapping(
+            z,
+            c * self.rendering_kwargs.get("c_scale", 0),
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            update_emas=update_emas,
+        )
+
+    def planes(self, ws: Tensor, update_emas: bool = False, **synthesis_kwargs) -> Tensor:
+        """ws [N, num_ws, w_dim] -> feature planes [N, 3, 32, H, W], float32."""
+        planes = self.backbone.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
+        return planes.unflatten(1, (3, PLANE_CHANNELS))
+
+    def render(
+        self,
+        planes: Tensor,
+        ws: Tensor,
+        c: Tensor,
+        neural_rendering_resolution: int | None = None,
+        draws: Draws | None = None,
+        **synthesis_kwargs,
+    ) -> dict[str, Tensor]:
+        """Renders planes [N, 3, 32, H, W] from cameras c [N, 25]; ws [N, L, w_dim] drive the
+        super-resolution. Returns the pictures of `synthesis` and `image_opacity` [N, 1, h, h]."""
+        side = neural_rendering_resolution or self.neural_rendering_resolution
+        camera = Camera.from_label(c)
+        origins, directions = self.ray_sampler(camera.cam2world, camera.intrinsics, side)
+        features, depth, opacity = self.renderer(
+            planes, self.decoder, origins, directions, self.rendering_kwargs, draws=draws
+        )
+
+        def as_image(values: Tensor) -> Tensor:
+            return values.transpose(1, 2).unflatten(2, (side, side)).contiguous()
+
+        feature_image = as_image(features)
+        raw = feature_image[:, :3].clone()  # Super-resolution may add to it in place.
+        synthesis_kwargs["noise_mode"] = self.rendering_kwargs["superresolution_noise_mode"]
+        image = self.superresolution(raw, feature_image, ws, **synthesis_kwargs)
+        return {
+            "image": image,
+            "image_raw": raw,
+            "image_depth": as_image(depth),
+            "image_opacity": as_image(opacity),
+        }
+
+    def synthesis(
+        self,
+        ws: Tensor,
+        c: Tensor,
+        neural_rendering_resolution: int | None = None,
+        update_emas: bool = False,
+        cache_backbone: bool = False,
+        use_cached_backbone: bool = False,
+        draws: Draws | None = None,
+        **synthesis_kwargs,
+    ) -> dict[str, Tensor]:
+        """ws [N, num_ws, w_dim], rendering camera c [N, 25] -> pictures, nominally in [-1, 1].
+
+        Args:
+            neural_rendering_resolution: side h of the rendering; default the attribute of this
+                name, which is not changed.
+            cache_backbone, use_cached_backbone: keep the planes on this object, reuse them. For
+                existing programs; `eg3d.Scene` does it without hidden state.
+            draws: where the renderer's random numbers come from, default fresh ones.
+            synthesis_kwargs: `noise_mode` ('random', 'const', 'none'; backbone only),
+                `force_fp32`, `fused_modconv`.
+
+        Returns:
+            'image' [N, 3, R, R], 'image_raw' [N, 3, h, h], 'image_depth' [N, 1, h, h] (Euclidean
+            distance along the ray), 'image_opacity' [N, 1, h, h].
+        """
+        if use_cached_backbone and self._last_planes is not None:
+            planes = self._last_planes.unflatten(1, (3, PLANE_CHANNELS))
+        else:
+            planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
+        if cache_backbone:
+            # Without the graph: a cache that keeps it alive could be neither copied nor saved.
+            self._last_planes = planes.flatten(1, 2).detach()
+        return self.render(planes, ws, c, neural_rendering_resolution, draws, **synthesis_kwargs)
+
+    def sample(
+        self,
+        coordinates: Tensor,
+        directions: Tensor,
+        z: Tensor,
+        c: Tensor,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+        **synthesis_kwargs,
+    ) -> dict[str, Tensor]:
+        """Radiance field at world points [N, P, 3] -> {'rgb': [N, P, 32], 'sigma': [N, P, 1]}."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas=update_emas)
+        return self.sample_mixed(
+            coordinates, directions, ws, update_emas=update_emas, **synthesis_kwargs
+        )
+
+    def sample_mixed(
+        self,
+        coordinates: Tensor,
+        directions: Tensor,
+        ws: Tensor,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+        **synthesis_kwargs,
+    ) -> dict[str, Tensor]:
+        """As `sample`, from intermediate latents; the truncation arguments are ignored."""
+        planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
+        return self.renderer.run_model(
+            planes, self.decoder, coordinates, directions, self.rendering_kwargs
+        )
+
+    def forward(
+        self,
+        z: Tensor,
+        c: Tensor,
+        truncation_psi: float = 1,
+        truncation_cutoff: int | None = None,
+        update_emas: bool = False,
+        **synthesis_kwargs,
+    ) -> dict[str, Tensor]:
+        """`mapping` and `synthesis` with one camera for conditioning and rendering."""
+        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas=update_emas)
+        return self.synthesis(ws, c, update_emas=update_emas, **synthesis_kwargs)
