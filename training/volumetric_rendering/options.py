@@ -58,6 +58,10 @@ class RenderingOptions:
         self._check_counts()
         if not self.box_warp > 0:
             raise ValueError(f"rendering option box_warp is {self.box_warp!r}; must be positive")
+        if not self.density_noise >= 0:
+            raise ValueError(
+                f"rendering option density_noise is {self.density_noise!r}; must be >= 0"
+            )
 
     def _check_limits(self):
         limits = (self.ray_start, self.ray_end)
