@@ -51,6 +51,8 @@ _CLASSES = {
         "SuperresolutionHybrid2X",
         "SuperresolutionHybridDeepfp32",
         "SuperresolutionHybrid8XDC",
+        "SuperresolutionHybrid16XDC",
+        "Superresolution",
         "SynthesisBlockNoUp",
     ),
     "training.dual_discriminator": (
@@ -216,7 +218,7 @@ def _public_module(cls: type) -> str:
 def _reduce(self: Any) -> tuple:
     cls = type(self)
     if not is_persistent(cls):  # a plain subclass is pickled as plain classes are
-        return copyreg.__newobj__, (cls,), vars(self)
+        return copyreg.__newobj__, (cls,), _attributes(self)
     meta = {
         "type": "class",
         "version": _version,
@@ -231,8 +233,13 @@ def _deepcopy(self: Any, memo: dict) -> Any:
     """Exact, and independent of the table of known classes."""
     twin = type(self).__new__(type(self))
     memo[id(self)] = twin
-    _set_state(twin, copy.deepcopy(vars(self), memo))
+    _set_state(twin, copy.deepcopy(_attributes(self), memo))
     return twin
+
+
+def _attributes(obj: Any) -> dict[str, Any]:
+    """What files and copies get: all attributes, unless the class says otherwise."""
+    return obj.__getstate__() if hasattr(obj, "__getstate__") else vars(obj)
 
 
 def _set_state(obj: Any, state: Mapping[str, Any]) -> None:
@@ -252,7 +259,7 @@ def _init_kwargs(self: Any) -> EasyDict:
 
 def _portable_state(obj: Any) -> dict[str, Any]:
     """The attributes, in types that every version of torch and NumPy can read."""
-    state = {name: _without_numpy_scalars(value) for name, value in vars(obj).items()}
+    state = {name: _without_numpy_scalars(value) for name, value in _attributes(obj).items()}
     if isinstance(obj, torch.nn.Module):
         for name, value in state.items():
             # Old versions of torch keep these in OrderedDicts and call methods of theirs.

@@ -1,0 +1,151 @@
+"""Statistics against NumPy, in one process and in two."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torch_utils import training_stats
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch):
+    monkeypatch.setattr(training_stats, "_registry", training_stats._Registry())
+
+
+def test_moments_of_many_reports():
+    collector = training_stats.Collector()
+    values = np.random.randn(7, 10) * 3 + 2
+    for row in values:
+        training_stats.report("a", torch.from_numpy(row).reshape(2, 5).requires_grad_())
+    collector.update()
+    assert collector.num("a") == 70 and isinstance(collector.num("a"), int)
+    assert collector.mean("a") == pytest.approx(values.mean(), rel=1e-6)
+    assert collector.std("a") == pytest.approx(values.std(), rel=1e-6)
+    assert collector["a"] == collector.mean("a")
+
+
+@pytest.mark.parametrize(
+    "value", [2.0, 2, [1, 3], np.array([1.0, 3.0]), torch.tensor([1, 3]), torch.tensor(2.0), True]
+)
+def test_kinds_of_values(value):
+    collector = training_stats.Collector()
+    assert training_stats.report("a", value) is value
+    collector.update()
+    assert collector.mean("a") == torch.as_tensor(value).double().mean().item()
+
+
+def test_edge_cases():
+    collector = training_stats.Collector()
+    training_stats.report("none", [])
+    training_stats.report("one", 5)
+    training_stats.report("same", [0.1] * 10)
+    training_stats.report("nan", [1.0, math.nan])
+    training_stats.report("inf", [1.0, math.inf])
+    collector.update()
+    assert collector.names() == ["inf", "nan", "none", "one", "same"]
+    assert collector.num("none") == 0
+    assert math.isnan(collector.mean("none")) and math.isnan(collector.std("none"))
+    assert (collector.mean("one"), collector.std("one")) == (5.0, 0.0)
+    assert collector.std("same") == pytest.approx(0, abs=1e-4)
+    assert math.isnan(collector.mean("nan")) and math.isnan(collector.std("nan"))
+    assert collector.mean("inf") == math.inf and math.isnan(collector.std("inf"))
+    assert math.isnan(collector.mean("never reported"))
+
+
+def test_collectors_have_their_own_past():
+    early = training_stats.Collector()
+    training_stats.report("a", 1)
+    late = training_stats.Collector()
+    training_stats.report("a", 3)
+    early.update()
+    late.update()
+    assert (early.num("a"), early["a"]) == (2, 2.0)
+    assert (late.num("a"), late["a"]) == (1, 3.0)
+    training_stats.report("a", 9)
+    assert late["a"] == 3.0  # until update() is called
+    late.update()
+    assert (late.num("a"), late["a"]) == (1, 9.0)
+    assert early["a"] == 2.0
+
+
+def test_keep_previous():
+    keeps, forgets = (training_stats.Collector(keep_previous=flag) for flag in (True, False))
+    training_stats.report("a", 4)
+    for _ in range(2):
+        keeps.update()
+    forgets.update()
+    assert keeps["a"] == 4.0 and forgets["a"] == 4.0
+    forgets.update()
+    assert math.isnan(forgets["a"])
+
+
+def test_regex_matches_whole_names():
+    collector = training_stats.Collector(regex="Loss/.")
+    for name in ("Loss/a", "Loss/ab", "xLoss/a"):
+        training_stats.report(name, 1)
+    collector.update()
+    assert collector.names() == ["Loss/a"]
+    assert collector.as_dict() == {"Loss/a": {"num": 1, "mean": 1.0, "std": 0.0}}
+    assert collector.as_dict()["Loss/a"].mean == 1.0
+    with pytest.raises(KeyError, match="Loss/ab"):
+        collector.mean("Loss/ab")
+
+
+def test_init_comes_first():
+    training_stats.init_multiprocessing(rank=1, sync_device=None)
+    assert training_stats.report0("a", 7) == 7
+    collector = training_stats.Collector()
+    collector.update()
+    assert collector.names() == ["a"] and collector.num("a") == 0
+    with pytest.raises(RuntimeError, match="before"):
+        training_stats.init_multiprocessing(rank=0, sync_device=None)
+
+
+WORKER = """
+import sys, torch
+from torch_utils import training_stats
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    "gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
+training_stats.init_multiprocessing(rank, "cpu")
+collector = training_stats.Collector()
+for name in ("b", "a")[:: 1 - 2 * rank]:
+    training_stats.report(name, torch.full([1 + rank], 10.0 * rank))
+training_stats.report0("zero", 1 + rank)
+collector.update()
+print(collector.as_dict())
+training_stats.report("a", 5)
+collector.update()
+print(collector.as_dict())
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes(tmp_path):
+    run = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "init")],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in run]
+    assert [process.returncode for process in run] == [0, 0], outputs
+    both = dict(num=3, mean=20 / 3, std=float(np.std([0, 10, 10])))
+    zero = dict(num=1, mean=1.0, std=0.0)
+    for out, _ in outputs:
+        first, second = (eval(line) for line in out.splitlines())
+        assert first["a"] == pytest.approx(both) and first["b"] == pytest.approx(both)
+        assert first["zero"] == zero
+        assert second["a"] == dict(num=2, mean=5.0, std=0.0)
+        assert second["b"] == first["b"] and second["zero"] == zero
