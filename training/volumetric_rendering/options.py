@@ -1,5 +1,7 @@
 """The options of the volume renderer: one frozen, validated value instead of a dictionary."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -102,8 +104,8 @@ class RenderingOptions:
 
     @classmethod
     def from_kwargs(
-        cls, rendering_kwargs: "Mapping[str, Any] | RenderingOptions"
-    ) -> "RenderingOptions":
+        cls, rendering_kwargs: Mapping[str, Any] | RenderingOptions
+    ) -> RenderingOptions:
         """Pick the renderer's keys out of a model's `rendering_kwargs`; other keys are ignored.
 
         A RenderingOptions is returned as it is. KeyError names a required key that is missing.
@@ -118,7 +120,7 @@ class RenderingOptions:
 
 
 def read_option(
-    options: "Mapping[str, Any] | RenderingOptions", name: str, default: Any = MISSING
+    options: Mapping[str, Any] | RenderingOptions, name: str, default: Any = MISSING
 ) -> Any:
     """One option of a dictionary or RenderingOptions; KeyError if it is required and missing."""
     if isinstance(options, RenderingOptions):
