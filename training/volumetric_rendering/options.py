@@ -1,10 +1,10 @@
 """The options of the volume renderer: one frozen, validated value instead of a dictionary."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
+
+Kwargs = Mapping[str, Any]
 
 CHOICES = {
     "clamp_mode": ("softplus",),
@@ -103,9 +103,7 @@ class RenderingOptions:
         return self.ray_start == "auto"
 
     @classmethod
-    def from_kwargs(
-        cls, rendering_kwargs: Mapping[str, Any] | RenderingOptions
-    ) -> RenderingOptions:
+    def from_kwargs(cls, rendering_kwargs: "Kwargs | RenderingOptions") -> "RenderingOptions":
         """Pick the renderer's keys out of a model's `rendering_kwargs`; other keys are ignored.
 
         A RenderingOptions is returned as it is. KeyError names a required key that is missing.
@@ -119,9 +117,7 @@ class RenderingOptions:
         return cls(**{key: rendering_kwargs[key] for key in known if key in rendering_kwargs})
 
 
-def read_option(
-    options: Mapping[str, Any] | RenderingOptions, name: str, default: Any = MISSING
-) -> Any:
+def read_option(options: "Kwargs | RenderingOptions", name: str, default: Any = MISSING) -> Any:
     """One option of a dictionary or RenderingOptions; KeyError if it is required and missing."""
     if isinstance(options, RenderingOptions):
         return getattr(options, name)

@@ -81,9 +81,11 @@ def lookup(
     pairs: Sequence[AxisPair], planes: torch.Tensor, points: torch.Tensor, mode: str = "bilinear"
 ) -> torch.Tensor:
     """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, C, P]."""
+    # Positions need more bits than a half: 16-bit planes are widened, never the reverse.
+    dtype = torch.promote_types(planes.dtype, points.dtype)
     sampled = F.grid_sample(
-        planes.flatten(0, 1),
-        project(pairs, points).unsqueeze(1).to(planes.dtype),
+        planes.flatten(0, 1).to(dtype),
+        project(pairs, points).unsqueeze(1).to(dtype),
         mode=mode,
         padding_mode="zeros",
         align_corners=False,

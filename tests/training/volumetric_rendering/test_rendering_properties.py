@@ -266,6 +266,13 @@ def test_points_outside_the_box_are_decoded(small_decoder):
     assert torch.equal(answer["rgb"], nothing["rgb"])
 
 
+def test_half_precision_planes_keep_exact_positions():
+    planes, points = torch.randn(1, 3, 2, 256, 256).half(), torch.rand(1, 99, 3) - 0.5
+    features = sample_from_planes(generate_planes(), planes, points, box_warp=1)
+    exact = sample_from_planes(generate_planes(), planes.float(), points, box_warp=1)
+    assert torch.equal(features, exact)
+
+
 def test_3dgrid_at_cell_centres():
     grid = torch.randn(1, 2, 3, 4, 5)
     for d0, d1, d2 in ((0, 0, 0), (2, 1, 3), (1, 3, 4)):
