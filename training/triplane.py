@@ -118,6 +118,9 @@ class TriPlaneGenerator(torch.nn.Module):
         )
         self.decoder = OSGDecoder(PLANE_CHANNELS, decoder_options)
 
+    def __getstate__(self) -> dict:
+        return {**vars(self), "_last_planes": None}  # a cache is neither saved nor copied
+
     def mapping(
         self,
         z: Tensor,
