@@ -15,7 +15,10 @@ class OptionError(ValueError):
 
 @dataclass
 class TrainingConfig:
-    """Everything `training_loop` needs; written to training_options.json."""
+    """Everything `training_loop` needs; written to training_options.json.
+
+    `image_grid` is the (columns, rows) of the sample pictures, by default as many as fill 8K.
+    """
 
     run_dir: str
     training_set_kwargs: dict
@@ -39,6 +42,7 @@ class TrainingConfig:
     image_snapshot_ticks: int = 50
     network_snapshot_ticks: int = 50
     cudnn_benchmark: bool = True
+    image_grid: list[int] | None = None
 
 
 def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
@@ -113,7 +117,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
     if training_set.num_channels != 3:
         raise OptionError(f"--data={opts.data}: pictures need 3 channels, RGB")
     preset = PRESETS[opts.cfg]
-    config = TrainingConfig(
+    return TrainingConfig(
         run_dir=next_run_dir(opts, training_set.name),
         training_set_kwargs=dict(
             class_name="training.dataset.ImageFolderDataset",
@@ -142,8 +146,8 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         image_snapshot_ticks=opts.snap,
         network_snapshot_ticks=opts.snap,
         cudnn_benchmark=not opts.nobench,
+        **preset.run,
     )
-    return config
 
 
 def next_run_dir(opts: dnnlib.EasyDict, dataset_name: str) -> str:
@@ -230,3 +234,20 @@ def _loss_kwargs(opts, preset) -> dict:
         filter_mode="antialiased",
     )
     return dict(loss, **preset.loss)
+
+
+def summary(config: TrainingConfig, training_set) -> str:
+    """A few lines for people: where, what, how long."""
+    data = config.training_set_kwargs
+    rows = [
+        ("Output directory", config.run_dir),
+        ("Number of GPUs", config.num_gpus),
+        ("Batch size", f"{config.batch_size} images"),
+        ("Training duration", f"{config.total_kimg} kimg"),
+        ("Dataset path", data["path"]),
+        ("Dataset size", f"{len(training_set)} images"),
+        ("Dataset resolution", data["resolution"]),
+        ("Dataset labels", data["use_labels"]),
+        ("Dataset x-flips", data["xflip"]),
+    ]
+    return "\n".join(f"{name + ':':<20} {value}" for name, value in rows) + "\n"

@@ -42,11 +42,10 @@ class DiscriminatorBlock(torch.nn.Module):
             raise ValueError(f"in_channels must be 0 or {tmp_channels}, not {in_channels}")
         if architecture not in ("orig", "skip", "resnet"):
             raise ValueError(f"architecture must be orig, skip or resnet, not {architecture!r}")
-        self.in_channels = in_channels
-        self.resolution = resolution
-        self.img_channels = img_channels
-        self.first_layer_idx = first_layer_idx
         self.architecture = architecture
+        self.resolution = resolution
+        self.in_channels, self.img_channels = in_channels, img_channels
+        self.first_layer_idx = first_layer_idx
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
         self.num_layers = 0
@@ -120,7 +119,9 @@ class MinibatchStdLayer(torch.nn.Module):
         n, _, height, width = x.shape
         group = n if self.group_size is None else min(self.group_size, n)
         if n % group:
-            raise ValueError(f"minibatch std: a batch of {n} does not divide into groups of {group}")
+            raise ValueError(
+                f"minibatch std: a batch of {n} does not divide into groups of {group}"
+            )
         parts = x.reshape(group, n // group, self.num_channels, -1, height, width)
         std = (parts.var(dim=0, unbiased=False) + 1e-8).sqrt()
         std = std.mean(dim=(2, 3, 4)).repeat(group, 1)
@@ -148,11 +149,10 @@ class DiscriminatorEpilogue(torch.nn.Module):
         conv_clamp: float | None = None,
     ):
         super().__init__()
-        self.in_channels = in_channels
-        self.cmap_dim = cmap_dim
-        self.resolution = resolution
-        self.img_channels = img_channels
         self.architecture = architecture
+        self.resolution = resolution
+        self.in_channels, self.img_channels = in_channels, img_channels
+        self.cmap_dim = cmap_dim
         if architecture == "skip":
             self.fromrgb = Conv2dLayer(img_channels, in_channels, 1, activation=activation)
         grouped = mbstd_num_channels > 0
@@ -220,9 +220,7 @@ class Discriminator(torch.nn.Module):
 
         if cmap_dim is None:
             cmap_dim = channels(4)
-        common = dict(
-            img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp
-        )
+        common = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
         layers = 0
         for res in self.block_resolutions:
             block = DiscriminatorBlock(

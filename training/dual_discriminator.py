@@ -1,5 +1,5 @@
-"""Dual discrimination (EG3D, Chan et al. 2022, section 4.2): the discriminator sees the final picture
-and the enlarged raw rendering together, so that the two agree."""
+"""Dual discrimination (EG3D, Chan et al. 2022, section 4.2): the discriminator sees the final
+picture and the enlarged raw rendering together, so that the two agree."""
 
 import torch
 import torch.nn.functional as F

@@ -6,8 +6,8 @@ import numpy as np
 import PIL.Image
 
 
-def setup_snapshot_image_grid(training_set, random_seed: int = 0):
-    """Chooses real images that fill one 7680 x 4320 picture.
+def setup_snapshot_image_grid(training_set, random_seed: int = 0, grid_size=None):
+    """Chooses real images for a grid of `grid_size`, by default one that fills 7680 x 4320 pixels.
 
     Labelled sets get rows of equal labels where labels repeat (classes), and random members where
     each image has its own camera.
@@ -16,8 +16,8 @@ def setup_snapshot_image_grid(training_set, random_seed: int = 0):
         ((columns, rows), images uint8 [rows * columns, C, H, W], labels [rows * columns, L]).
     """
     _, height, width = training_set.image_shape
-    columns = int(np.clip(7680 // width, 7, 32))
-    rows = int(np.clip(4320 // height, 4, 32))
+    filling = (int(np.clip(7680 // width, 7, 32)), int(np.clip(4320 // height, 4, 32)))
+    columns, rows = grid_size or filling
     return (columns, rows), *choose_images(training_set, columns, rows, random_seed)
 
 

@@ -279,7 +279,9 @@ class MappingNetwork(torch.nn.Module):
             x = x.unsqueeze(1).repeat(1, self.num_ws, 1)
         if truncation_psi != 1:
             if tracked is None:
-                raise ValueError("truncation_psi needs the tracked mean w_avg, this network has none")
+                raise ValueError(
+                    "truncation_psi needs the tracked mean w_avg, this network has none"
+                )
             if truncation_cutoff is None:
                 x = tracked.lerp(x, truncation_psi)
             else:

@@ -1,5 +1,5 @@
-"""The losses of EG3D: non-saturating GAN loss with dual discrimination, R1 on both pictures, density
-regularisation (Chan et al. 2022, section 4 and appendix; StyleGAN2, Karras et al. 2020).
+"""The losses of EG3D: non-saturating GAN loss with dual discrimination, R1 on both pictures,
+density regularisation (Chan et al. 2022, section 4 and appendix; StyleGAN2, Karras et al. 2020).
 
 A loss yields its terms one after the other; whoever consumes them runs each backward pass before
 asking for the next, so that only one graph is alive at a time. It steps, logs and changes nothing.

@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Preset:
     """`rendering` goes to `rendering_kwargs`; `options` are other defaults for the command's
-    options; `generator`, `superresolution` and `loss` are settings that no option reaches."""
+    options; `generator`, `superresolution`, `loss` and `run` (of `TrainingConfig`) are settings
+    that no option reaches."""
 
     rendering: dict
     options: dict = field(default_factory=dict)
     generator: dict = field(default_factory=dict)
     superresolution: dict = field(default_factory=dict)
     loss: dict = field(default_factory=dict)
+    run: dict = field(default_factory=dict)
 
 
 _FACES = dict(
@@ -22,6 +24,7 @@ _FACES = dict(
     ray_end=3.3,
     box_warp=1,
     avg_camera_radius=2.7,
+    avg_camera_focal=4.2647,
 )
 
 PRESETS = {
@@ -37,6 +40,7 @@ PRESETS = {
             white_back=True,
             avg_camera_radius=1.7,
             avg_camera_pivot=[0, 0, 0],
+            avg_camera_focal=1.025390625,
         )
     ),
     # Toy cars of 64 x 64 pixels on two CPU cores in minutes: see docs/log.md for what was tried.
@@ -44,12 +48,13 @@ PRESETS = {
         rendering=dict(
             depth_resolution=12,
             depth_resolution_importance=12,
-            ray_start=1.0,
-            ray_end=2.6,
-            box_warp=1.6,
+            ray_start=1.35,
+            ray_end=2.65,
+            box_warp=1.1,
             white_back=True,
-            avg_camera_radius=1.7,
+            avg_camera_radius=2.0,
             avg_camera_pivot=[0, 0, 0],
+            avg_camera_focal=1.6,
         ),
         options=dict(
             gpus=1,
@@ -67,6 +72,7 @@ PRESETS = {
         generator=dict(plane_resolution=32),
         superresolution=dict(widths=[32, 16]),
         loss=dict(blur_init_sigma=0),
+        run=dict(image_grid=[10, 6]),
     ),
 }
 

@@ -49,10 +49,8 @@ def lazy_optimizer_kwargs(opt_kwargs: dict, interval: float | None) -> dict:
     Lazy regularisation (StyleGAN2, appendix B): learning rate and betas are adjusted by
     interval / (interval + 1), so that the extra step does not speed training up.
     """
-    if interval is None:
-        return dict(opt_kwargs)
-    ratio = interval / (interval + 1)
-    betas = [beta**ratio for beta in opt_kwargs["betas"]]
+    ratio = 1.0 if interval is None else interval / (interval + 1)
+    betas = [float(beta) ** ratio for beta in opt_kwargs["betas"]]
     return dict(opt_kwargs, lr=opt_kwargs["lr"] * ratio, betas=betas)
 
 

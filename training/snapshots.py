@@ -70,6 +70,8 @@ class Sampler:
             "_depth": (depth, (depth.min(), depth.max())),
         }
         return {
-            suffix: save_image_grid(img, Path(run_dir, f"{stem}{suffix}.png"), drange, self.grid_size)
+            suffix: save_image_grid(
+                img, Path(run_dir, f"{stem}{suffix}.png"), drange, self.grid_size
+            )
             for suffix, (img, drange) in wanted.items()
         }

@@ -1,5 +1,5 @@
-"""Super-resolution: from the small feature image of the renderer to the final picture (EG3D, Chan et
-al. 2022, section 4.2 and appendix), for any output size from 64 to 1024.
+"""Super-resolution: from the small feature image of the renderer to the final picture (EG3D, Chan
+et al. 2022, section 4.2 and appendix), for any output size from 64 to 1024.
 
 One implementation; the published class names are its configurations.
 """

@@ -171,12 +171,11 @@ class SynthesisBlock(torch.nn.Module):
         super().__init__()
         if architecture not in ("orig", "skip", "resnet"):
             raise ValueError(f"architecture must be orig, skip or resnet, not {architecture!r}")
-        self.in_channels = in_channels
-        self.w_dim = w_dim
-        self.resolution = resolution
-        self.img_channels = img_channels
-        self.is_last = is_last
         self.architecture = architecture
+        self.resolution = resolution
+        self.is_last = is_last
+        self.in_channels, self.img_channels = in_channels, img_channels
+        self.w_dim = w_dim
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
         self.fused_modconv_default = fused_modconv_default

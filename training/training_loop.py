@@ -13,7 +13,6 @@ import tqdm
 
 import dnnlib
 from torch_utils import misc
-from torch_utils.ops import conv2d_gradfix
 from training import image_grid, schedules
 from training.config import TrainingConfig
 from training.loss import Batch
@@ -111,11 +110,10 @@ def training_loop(
 
 def set_precision(cudnn_benchmark: bool) -> None:
     """Exact float32 products, as the published models were trained with."""
-    torch.backends.cudnn.benchmark = cudnn_benchmark
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-    conv2d_gradfix.enabled = True
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products.allow_tf32 = convolutions.allow_tf32 = False
+    products.allow_fp16_reduced_precision_reduction = False
+    convolutions.benchmark = cudnn_benchmark
 
 
 def build_networks(config: TrainingConfig, training_set, device: torch.device):
@@ -170,10 +168,19 @@ def iterate_batches(
         cameras = torch.from_numpy(cameras).to(device).reshape(len(phases), per_rank, -1)
         split = config.batch_gpu
         yield [
-            (phase, [Batch(*parts) for parts in zip(
-                images.split(split), labels.split(split), z[i].split(split),
-                cameras[i].split(split), strict=True,
-            )])
+            (
+                phase,
+                [
+                    Batch(*parts)
+                    for parts in zip(
+                        images.split(split),
+                        labels.split(split),
+                        z[i].split(split),
+                        cameras[i].split(split),
+                        strict=True,
+                    )
+                ],
+            )
             for i, phase in enumerate(phases)
         ]
 
@@ -181,7 +188,7 @@ def iterate_batches(
 def make_sampler(config: TrainingConfig, training_set, device: torch.device):
     """The fixed pictures to watch, and the real ones [N, C, H, W] whose cameras they share."""
     grid_size, images, labels = image_grid.setup_snapshot_image_grid(
-        training_set, config.random_seed
+        training_set, config.random_seed, config.image_grid
     )
     z = torch.randn([len(labels), config.G_kwargs["z_dim"]], device=device)
     c = torch.from_numpy(labels).to(device)
@@ -198,5 +205,3 @@ def launch(config: TrainingConfig) -> None:
         start = time.time()
         training_loop(config)
         print(f"\nDone in {dnnlib.util.format_time(time.time() - start)}: {run_dir}")
-
-

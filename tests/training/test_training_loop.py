@@ -1,0 +1,137 @@
+"""The loop on tiny networks: what it writes, that it repeats, that every branch runs."""
+
+import json
+import pickle
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+
+from training.training_loop import launch, training_loop
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def last_snapshot(config):
+    with open(sorted(Path(config.run_dir).glob("network-snapshot-*.pkl"))[-1], "rb") as file:
+        return pickle.load(file)
+
+
+def test_a_run_fills_its_directory(tiny_config):
+    config = tiny_config(iterations=3)
+    Path(config.run_dir).rmdir()
+    launch(config)
+    run_dir = Path(config.run_dir)
+    names = {path.name for path in run_dir.iterdir()}
+    assert {"training_options.json", "log.txt", "training_stats.jsonl", "reals.png"} <= names
+    assert {"fakes000000.png", "fakes000000_raw.png", "fakes000000_depth.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".tmp") for name in names)
+    assert PIL.Image.open(run_dir / "fakes000000.png").size == (64, 64)
+    assert PIL.Image.open(run_dir / "fakes000000_raw.png").size == (16, 16)
+
+    options = json.loads((run_dir / "training_options.json").read_text())
+    assert options["G_kwargs"]["class_name"] == "training.triplane.TriPlaneGenerator"
+    assert options["G_reg_interval"] == 4.0 and options["ema_kimg"] == 4 * 10 / 32
+    lines = [
+        json.loads(line) for line in (run_dir / "training_stats.jsonl").read_text().splitlines()
+    ]
+    assert len(lines) == 2 and lines[0]["Loss/G/loss"]["num"] == 4
+    stats = {
+        *("Loss/scores/fake", "Loss/scores/real", "Loss/signs/fake", "Loss/signs/real"),
+        *("Loss/G/loss", "Loss/D/loss", "Loss/r1_penalty", "Loss/D/reg"),
+        *("Loss/G/density_reg", "Progress/tick", "Progress/kimg", "Progress/augment"),
+        *("Timing/Gmain", "Timing/Greg", "Timing/Dmain", "Timing/Dreg", "Timing/sec_per_kimg"),
+        *("Resources/cpu_mem_gb", "Resources/peak_gpu_mem_gb", "timestamp"),
+    }
+    assert stats <= set(lines[0])
+    log = (run_dir / "log.txt").read_text()
+    assert "tick 1" in log and "sec/kimg" in log and "img/s" in log and "eta" in log
+
+
+def test_a_snapshot_works_as_users_of_the_original_expect(tiny_config):
+    config = tiny_config()
+    training_loop(config)
+    data = last_snapshot(config)
+    assert list(data) == ["training_set_kwargs", "G", "D", "G_ema", "augment_pipe"]
+    assert data["training_set_kwargs"] == config.training_set_kwargs
+    G = data["G_ema"]
+    assert not G.training and not any(p.requires_grad for p in G.parameters())
+    assert G.dataset_label_std.shape == (25,) and G.dataset_label_std.any()
+    assert G.neural_rendering_resolution == 8
+    z, c = torch.randn(1, G.z_dim), torch.zeros(1, 25)
+    c[:, [0, 5, 10, 15, 16, 20, 24]] = 1
+    c[:, 11] = -2
+    assert G(z, c)["image"].shape == (1, 3, 32, 32)
+    w = G.mapping(z, c, truncation_psi=0.5, truncation_cutoff=8)
+    img = G.synthesis(w, c, noise_mode="const")
+    assert img["image_raw"].shape == (1, 3, 8, 8) and img["image_depth"].shape == (1, 1, 8, 8)
+    logits = data["D"](img, c)
+    assert logits.shape == (1, 1) and torch.isfinite(logits).all()
+
+
+def test_two_runs_with_one_seed_give_the_same_bits(tiny_config):
+    states = []
+    for seed in (0, 0, 1):
+        config = tiny_config(f"--seed={seed}", iterations=5)
+        training_loop(config)
+        data = last_snapshot(config)
+        states.append(
+            {f"{n}.{k}": v for n in ("G", "D", "G_ema") for k, v in data[n].state_dict().items()}
+        )
+    same, again, other = states
+    assert all(torch.equal(same[k], again[k]) for k in same)
+    assert any(not torch.equal(same[k], other[k]) for k in same)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--gen_pose_cond=True"],
+        ["--gen_pose_cond=True", "--gpc_reg_fade_kimg=0", "--gpc_reg_prob=0.8"],
+        ["--style_mixing_prob=0.9"],
+        ["--reg_type=monotonic-detach"],
+        ["--reg_type=monotonic-fixed", "--style_mixing_prob=0.9"],
+        ["--density_reg=0"],
+        ["--density_reg_every=1"],
+        ["--gamma=0"],
+        ["--mirror=True"],
+        ["--batch-gpu=2", "--mbstd-group=2"],
+        ["--freezed=3"],
+        ["--disc_c_noise=1"],
+        ["--sr_noise_mode=random"],
+        ["--plane_axes=orthogonal"],
+        ["--decoder_lr_mul=0.5"],
+        ["--map-depth=1"],
+        ["--neural_rendering_resolution_final=16", "--neural_rendering_resolution_fade_kimg=0"],
+        ["--glr=0.01", "--dlr=0.01", "--c-scale=0.5"],
+    ],
+    ids=lambda a: " ".join(a),
+)
+def test_every_branch_trains(tiny_config, arguments):
+    """Two iterations run, stay finite, and end elsewhere than without the option."""
+    states = []
+    for options in ([], arguments):
+        config = tiny_config(*options)
+        training_loop(config)
+        states.append(last_snapshot(config))
+    plain, changed = (s["G"].state_dict() | s["D"].state_dict() for s in states)
+    assert all(torch.isfinite(v).all() for v in changed.values())
+    assert plain.keys() != changed.keys() or any(
+        plain[k].shape != v.shape or not torch.equal(plain[k], v) for k, v in changed.items()
+    )
+
+
+def test_abort_ends_the_run_with_its_snapshots(tiny_config):
+    config = tiny_config(iterations=50)
+    seen = []
+    training_loop(config, abort_fn=lambda: True, progress_fn=lambda now, total: seen.append(now))
+    assert len(list(Path(config.run_dir).glob("network-snapshot-*.pkl"))) == 1
+    assert seen == [0, 0]

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Trains a tri-plane GAN: `python train.py --cfg=demo --data=cars.zip --outdir=runs`."""
+
+import json
+from dataclasses import asdict
+
+import click
+from click.core import ParameterSource
+
+CFGS = ("ffhq", "afhq", "shapenet", "demo")
+REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
+NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
+
+POSITIVE = click.IntRange(min=1)
+NATURAL = click.IntRange(min=0)
+WEIGHT = click.FloatRange(min=0)
+SHARE = click.FloatRange(min=0, max=1)
+
+
+def _metrics(ctx, param, value: str | None) -> list[str]:
+    if value is None or value.lower() in ("", "none"):
+        return []
+    return [name.strip() for name in value.split(",")]
+
+
+def _add_options(groups):
+    """Click options from a table of (name, type, default, help) rows."""
+
+    def decorate(function):
+        for name, kind, default, text in reversed(groups):
+            settings = dict(type=kind, default=default, help=text)
+            settings["show_default"] = default is not None
+            function = click.option(name, **settings)(function)
+        return function
+
+    return decorate
+
+
+REQUIRED = [
+    ("--gpus", POSITIVE, None, "Number of processes, one a device  [required; demo: 1]"),
+    ("--batch", POSITIVE, None, "Total batch of an iteration  [required; demo: 16]"),
+    ("--gamma", WEIGHT, None, "Weight of the R1 penalty  [required; demo: 0.3]"),
+]
+FEATURES = [
+    ("--cond", bool, True, "Use the labels"),
+    ("--mirror", bool, False, "Add the mirrored images, with mirrored cameras"),
+    ("--aug", click.Choice(["noaug", "ada", "fixed"]), "noaug", "Augmentation"),
+    ("--resume", str, None, "Snapshot to start from"),
+    ("--freezed", NATURAL, 0, "First layers of D that are not trained (Freeze-D)"),
+    ("--p", SHARE, 0.2, "Probability of --aug=fixed"),
+    ("--target", SHARE, 0.6, "Target of --aug=ada"),
+    ("--batch-gpu", POSITIVE, None, "Micro-batch of a device  [default: batch / gpus]"),
+    ("--cbase", POSITIVE, 32768, "Channels times resolution"),
+    ("--cmax", POSITIVE, 512, "Most channels of a layer"),
+    ("--glr", WEIGHT, 0.0025, "Learning rate of G"),
+    ("--dlr", WEIGHT, 0.002, "Learning rate of D"),
+    ("--map-depth", POSITIVE, 2, "Layers of G's mapping network"),
+    ("--mbstd-group", POSITIVE, 4, "Group size of minibatch standard deviation"),
+]
+RUN = [
+    ("--desc", str, None, "Suffix of the run directory's name"),
+    ("--kimg", POSITIVE, 25000, "Length in thousands of real images"),
+    ("--tick", POSITIVE, 4, "Thousands of images between status lines"),
+    ("--snap", POSITIVE, 50, "Ticks between snapshots"),
+    ("--seed", NATURAL, 0, "Random seed"),
+    ("--nobench", bool, False, "Switch cuDNN's autotuner off"),
+    ("--workers", POSITIVE, 3, "Data loading processes per device"),
+]
+RENDERING = [
+    ("--neural_rendering_resolution_initial", POSITIVE, 64, "Side of the rendering at first"),
+    ("--neural_rendering_resolution_final", POSITIVE, None, "Side after the fade"),
+    ("--neural_rendering_resolution_fade_kimg", NATURAL, 1000, "Length of the fade"),
+    ("--blur_fade_kimg", POSITIVE, 200, "Fade of the blur, times batch / 32"),
+    ("--gen_pose_cond", bool, False, "Condition the generator on cameras"),
+    ("--c-scale", WEIGHT, 1, "Factor on the label of G's mapping"),
+    ("--c-noise", WEIGHT, 0, "No effect; accepted for old scripts"),
+    ("--gpc_reg_prob", WEIGHT, 0.5, "Probability of swapping the conditioning camera"),
+    ("--gpc_reg_fade_kimg", NATURAL, 1000, "Its fade from 1"),
+    ("--disc_c_noise", WEIGHT, 0, "Noise on D's label, in standard deviations"),
+    ("--sr_noise_mode", click.Choice(["random", "none"]), "none", "Noise in super-resolution"),
+    ("--resume_blur", bool, False, "Keep blur and swapping fades when resuming"),
+    ("--sr_num_fp16_res", NATURAL, 4, "Above 0: super-resolution in half precision"),
+    ("--g_num_fp16_res", NATURAL, 0, "Backbone resolutions in half precision"),
+    ("--d_num_fp16_res", NATURAL, 4, "D's resolutions in half precision"),
+    ("--sr_first_cutoff", click.IntRange(min=2), 2, "No effect; accepted for old scripts"),
+    ("--sr_first_stopband", click.FloatRange(min=2), 2**2.1, "No effect; as above"),
+    ("--style_mixing_prob", SHARE, 0, "Probability of mixing two latents"),
+    ("--sr-module", str, None, "Dotted class name of another super-resolution"),
+    ("--density_reg", WEIGHT, 0.25, "Weight of the density regulariser"),
+    ("--density_reg_every", click.FloatRange(min=1), 4, "Iterations between its steps"),
+    ("--density_reg_p_dist", WEIGHT, 0.004, "Standard deviation of its displacements"),
+    ("--reg_type", click.Choice(REG_TYPES), "l1", "Kind of density regulariser"),
+    ("--decoder_lr_mul", WEIGHT, 1, "Learning rate multiplier of the decoder"),
+    ("--plane_axes", click.Choice(["legacy", "orthogonal"]), "legacy", "Axes of the planes"),
+]
+
+
+@click.command(context_settings=dict(token_normalize_func=lambda name: name.replace("_", "-")))
+@click.option("--outdir", required=True, help="Parent of run directories")
+@click.option("--cfg", type=click.Choice(CFGS), required=True, help="Preset")
+@click.option("--data", required=True, help="Dataset: folder or zip")
+@click.option(
+    "--metrics", callback=_metrics, help="Comma list of metrics at snapshots, or none  [none]"
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop")
+@_add_options(REQUIRED + FEATURES + RUN + RENDERING)
+@click.pass_context
+def main(ctx: click.Context, **options) -> None:
+    """Trains a tri-plane GAN from posed photographs (docs/data.md says what a dataset is).
+
+    Option names may be written with dashes or underscores. --cfg=demo needs --outdir and --data
+    only and runs on a CPU.
+    """
+    from training import config as configuration
+    from training.dataset import ImageFolderDataset
+    from training.training_loop import launch
+
+    given = {
+        name
+        for name in options
+        if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
+    }
+    for name in NO_EFFECT:
+        if name in given:
+            click.echo(f"--{name}: has no effect; accepted for old scripts", err=True)
+    try:
+        opts = configuration.with_preset(options, given)
+        training_set = ImageFolderDataset(path=opts.data, use_labels=True)
+        config = configuration.build_config(opts, training_set)
+    except configuration.OptionError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"--data: {error}") from None
+
+    click.echo(f"Training options:\n{json.dumps(asdict(config), indent=2)}\n")
+    click.echo(configuration.summary(config, training_set))
+    if opts.dry_run:
+        click.echo("Dry run; exiting.")
+        return
+    launch(config)
+
+
+if __name__ == "__main__":
+    main()
