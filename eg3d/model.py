@@ -1,0 +1,168 @@
+"""A trained model: latents, cameras that suit it, and the scenes it makes."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from eg3d.cameras import FOV_to_intrinsics, canonical_camera
+from eg3d.errors import InputError, SnapshotError
+from eg3d.loading import load_network
+from eg3d.scene import Scene
+from training.cameras import Camera
+
+# Checkpoints that do not say with what lens they were trained: the published diagonal field of
+# view, nearly that of FFHQ and AFHQ. Released ShapeNet models want 45 (scripts) or 69.188 (data).
+DEFAULT_FOV_DEGREES = 18.837
+DEFAULT_RADIUS = 2.7
+_SCENES_AT_ONCE = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A tri-plane generator and the lens [3, 3] that its cameras get.
+
+    The lens is that of the training cameras where the checkpoint names its focal length
+    (`avg_camera_focal` in rendering_kwargs, in image widths), else 18.837 degrees across the
+    diagonal; `with_fov` gives the same model with another one.
+    """
+
+    generator: torch.nn.Module
+    intrinsics: torch.Tensor
+
+    @classmethod
+    def of(cls, generator: torch.nn.Module) -> "Model":
+        """The model of a generator, with the lens that the generator asks for."""
+        device = next(generator.parameters()).device
+        focal = generator.rendering_kwargs.get("avg_camera_focal")
+        lens = FOV_to_intrinsics(DEFAULT_FOV_DEGREES, device=device)
+        if focal is not None:
+            lens[0, 0] = lens[1, 1] = focal
+        return cls(generator, lens)
+
+    def with_fov(self, degrees: float) -> "Model":
+        """The same model with a lens of this diagonal field of view. Raises InputError."""
+        if not 0 < degrees < 180:
+            raise InputError(f"field of view of {degrees:g} degrees: must be between 0 and 180")
+        return replace(self, intrinsics=FOV_to_intrinsics(degrees, device=self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.intrinsics.device
+
+    @property
+    def img_resolution(self) -> int:
+        """Side of the final pictures."""
+        return self.generator.img_resolution
+
+    @property
+    def rendering_kwargs(self) -> Mapping[str, Any]:
+        """The generator's own rendering options."""
+        return self.generator.rendering_kwargs
+
+    @property
+    def num_ws(self) -> int:
+        """Number of latents L in ws [N, L, w_dim]: one for each layer of the backbone."""
+        return self.generator.backbone.num_ws
+
+    @property
+    def radius(self) -> float:
+        """Distance of the model's usual cameras from the world origin."""
+        return self.rendering_kwargs.get("avg_camera_radius", DEFAULT_RADIUS)
+
+    @property
+    def pivot(self) -> Sequence[float]:
+        """The world point [3] that the model's usual cameras look at."""
+        return self.rendering_kwargs.get("avg_camera_pivot", (0.0, 0.0, 0.0))
+
+    @property
+    def camera(self) -> Camera:
+        """The frontal camera, N = 1: latents are conditioned on it."""
+        return canonical_camera(self.rendering_kwargs, self.intrinsics)
+
+    @property
+    def depth_range(self) -> tuple[float, float]:
+        """Nearest and farthest depth that a picture of this model can show, in world units."""
+        near, far = self.rendering_kwargs["ray_start"], self.rendering_kwargs["ray_end"]
+        if isinstance(near, str):
+            reach = self.rendering_kwargs["box_warp"] * math.sqrt(3) / 2
+            near, far = max(self.radius - reach, 0.0), self.radius + reach
+        return float(near), float(far)
+
+    def latents(self, seeds: Sequence[int]) -> torch.Tensor:
+        """z [N, z_dim] float32 of seeds 0 .. 2^32 - 1, as the published scripts draw them."""
+        rows = [np.random.RandomState(seed).randn(1, self.generator.z_dim) for seed in seeds]
+        return torch.from_numpy(np.concatenate(rows)).to(torch.float32).to(self.device)
+
+    def mapping(
+        self,
+        z: torch.Tensor,
+        camera: Camera | None = None,
+        psi: float = 1.0,
+        cutoff: int | None = None,
+    ) -> torch.Tensor:
+        """z [N, z_dim] -> ws [N, L, w_dim].
+
+        Args:
+            camera: what to condition on, N or 1 cameras; default the frontal one.
+            psi: 1 changes nothing, 0 gives the mean latent (truncation).
+            cutoff: truncate only the first so many of the L latents; default all.
+        """
+        if not math.isfinite(psi):
+            raise InputError(f"truncation psi is {psi}: must be a finite number")
+        if cutoff is not None and cutoff < 0:
+            raise InputError(f"truncation cutoff is {cutoff}: must be 0 or more")
+        label = (self.camera if camera is None else camera).label().to(z.device)
+        return self.generator.mapping(
+            z, label.expand(len(z), -1), truncation_psi=psi, truncation_cutoff=cutoff
+        )
+
+    def scenes(self, seeds: Sequence[int], psi: float = 1.0, cutoff: int | None = None) -> Scene:
+        """The scenes of some seeds; psi and cutoff as of `mapping`."""
+        return self.scenes_of(self.mapping(self.latents(seeds), psi=psi, cutoff=cutoff))
+
+    def scene(self, seed: int, psi: float = 1.0, cutoff: int | None = None) -> Scene:
+        """The scene of one seed, N = 1."""
+        return self.scenes([seed], psi, cutoff)
+
+    def scenes_of(self, ws: torch.Tensor) -> Scene:
+        """The scenes of latents ws [N, L, w_dim]."""
+        parts = [Scene.of(self.generator, part) for part in ws.split(_SCENES_AT_ONCE)]
+        if len(parts) == 1:
+            return parts[0]
+        return Scene(torch.cat([part.planes for part in parts]), ws, self.generator)
+
+
+def load(
+    path_or_url: str | os.PathLike,
+    network: str = "G_ema",
+    device: str | torch.device | None = None,
+) -> Model:
+    """Opens a snapshot; `network` 'G_ema' (averaged weights) or 'G'; device: a GPU if there is one.
+
+    As any pickle, the file can run code: open only files that you trust. Raises SnapshotError and
+    InputError, each with one line that says what is wrong.
+    """
+    device = _device(device)
+    generator = load_network(path_or_url, network)
+    if not (hasattr(generator, "planes") and hasattr(generator, "render")):
+        kind = type(generator).__name__
+        raise SnapshotError(f"{path_or_url}: {network} is a {kind}, not a tri-plane generator")
+    return Model.of(generator.to(device))
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(name)!r} cannot be used: {reason}") from error
+    return device
