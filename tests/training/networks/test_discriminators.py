@@ -19,7 +19,7 @@ from training.dual_discriminator import (
 )
 from training.networks_stylegan2 import Discriminator, DiscriminatorBlock, MinibatchStdLayer
 
-LAYOUTS = Path(__file__).parents[1] / "data" / "state_dict"
+LAYOUTS = Path(__file__).parents[2] / "data" / "state_dict"
 COUNTS = {  # keys, parameter tensors, parameters, buffers, numbers in them
     "ffhq512": (92, 61, 31_359_744, 31, 496),
     "256": (83, 56, 31_241_216, 27, 432),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-LAYOUTS = Path(__file__).parents[1] / "data" / "state_dict"
+LAYOUTS = Path(__file__).parents[2] / "data" / "state_dict"
 COUNTS = {  # keys, parameter tensors, parameters, buffers, numbers in them
     "ffhq512": (176, 132, 30_662_136, 44, 831_024),
     "afhq512": (176, 132, 30_662_136, 44, 831_024),

@@ -1,0 +1,54 @@
+"""A run small enough for tests: a few procedural cars of 32 pixels, tiny networks."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import train
+from dataset_preprocessing.procedural import make_dataset
+from training import config as configuration
+from training.dataset import ImageFolderDataset
+
+
+@pytest.fixture(scope="session")
+def cars(tmp_path_factory):
+    """A dataset of 12 cars, 32 x 32."""
+    path = tmp_path_factory.mktemp("data") / "cars.zip"
+    make_dataset(path, num_images=12, resolution=32, seed=0)
+    return path
+
+
+@pytest.fixture
+def tiny_config(cars, tmp_path):
+    """`tiny_config('--option=value', ..., iterations=2)` -> the TrainingConfig of that command."""
+
+    def build(*arguments, iterations=2):
+        fixed = [f"--data={cars}", f"--outdir={tmp_path}", "--cfg=demo", "--batch=4"]
+        sizes = ["--cbase=64", "--cmax=8", "--neural_rendering_resolution_initial=8"]
+        context = train.main.make_context("train", [*fixed, *sizes, *arguments])
+        given = {
+            name
+            for name in context.params
+            if context.get_parameter_source(name).name == "COMMANDLINE"
+        }
+        opts = configuration.with_preset(context.params, given)
+        data = ImageFolderDataset(path=opts.data, use_labels=True)
+        config = configuration.build_config(opts, data)
+        config.G_kwargs["plane_resolution"] = 8
+        config.G_kwargs["rendering_kwargs"].update(
+            depth_resolution=4, depth_resolution_importance=4
+        )
+        config.G_kwargs["sr_kwargs"]["widths"] = [8, 8]
+        config.data_loader_kwargs["num_workers"] = 0
+        run_dir = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        run_dir.mkdir()
+        assert json.dumps(vars(config))
+        return replace(
+            config,
+            run_dir=str(run_dir),
+            total_kimg=iterations * config.batch_size / 1000,
+            image_grid=[2, 2],
+        )
+
+    return build
