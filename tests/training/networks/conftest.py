@@ -21,7 +21,7 @@ def cars(tmp_path_factory):
 
 @pytest.fixture
 def tiny_config(cars, tmp_path):
-    """`tiny_config('--option=value', ..., iterations=2)` -> the TrainingConfig of that command."""
+    """`tiny_config('--option=value', ..., iterations=2)` -> the TrainingConfig of such a command."""
 
     def build(*arguments, iterations=2):
         fixed = [f"--data={cars}", f"--outdir={tmp_path}", "--cfg=demo", "--batch=4"]
