@@ -45,8 +45,9 @@ class OSGDecoder(torch.nn.Module):
         """
         n, planes, points, channels = sampled_features.shape
         x = sampled_features[:, 0] if planes == 1 else sampled_features.mean(dim=1)
-        x = self.net(x.reshape(n * points, channels)).reshape(n, points, -1)
-        return {"rgb": torch.sigmoid(x[..., 1:]) * 1.002 - 0.001, "sigma": x[..., :1]}
+        sigma, rgb = self.net(x.reshape(n * points, channels)).tensor_split([1], dim=1)
+        rgb = torch.add(rgb.new_full((), -0.001), torch.sigmoid(rgb), alpha=1.002)
+        return {"rgb": rgb.reshape(n, points, -1), "sigma": sigma.reshape(n, points, 1)}
 
 
 @persistence.persistent_class

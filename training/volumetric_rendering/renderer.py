@@ -43,8 +43,9 @@ __all__ = [
     "sample_from_planes",
 ]
 
-# Points decoded at once on a CPU without gradients: what lies between then stays in the cache,
-# which renders a picture of 64^2 rays, 48 + 48 samples 1.5 times as fast as one call.
+# Points decoded at once on a CPU: what lies between then stays in the cache, and in memory that the
+# allocator keeps. A picture of 64^2 rays, 48 + 48 samples is 1.5 times as fast as in one call, a
+# training step of 16 x 32^2 rays, 12 + 12 samples 1.25 times.
 CPU_CHUNK = 32768
 
 # (points [N, P, 3], unit directions [N, P, 3]) -> {'rgb': [N, P, K], 'sigma': [N, P, 1] raw}
@@ -98,7 +99,7 @@ class TriPlaneField:
     ) -> dict[str, torch.Tensor]:
         """Points, directions [N, P, 3] -> {'rgb' [N, P, K] if wanted, 'sigma' [N, P, 1] raw}."""
         chunk = points.shape[1]
-        if points.device.type == "cpu" and not torch.is_grad_enabled():
+        if points.device.type == "cpu":
             chunk = max(CPU_CHUNK // points.shape[0], 1)
         parts = [
             self._decode(points[:, i : i + chunk], _part(directions, i, chunk), want_rgb)
