@@ -88,9 +88,9 @@ class Scene:
                 for each ray need chunk=N.
         """
         count = self._views(camera)
-        generator = _with_samples(self.generator, samples)
-        side = resolution or generator.neural_rendering_resolution
-        chunk = chunk or _views_at_once(side, generator.rendering_kwargs)
+        options = _with_samples(self.generator.rendering_kwargs, samples)
+        side = resolution or self.generator.neural_rendering_resolution
+        chunk = chunk or _views_at_once(side, options)
         label = camera.label().to(self.planes).expand(count, -1)
         planes = self.planes.expand(count, *self.planes.shape[1:])
         ws = self.ws.expand(count, *self.ws.shape[1:])
@@ -98,7 +98,7 @@ class Scene:
         parts = []
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
-            out = generator.render(planes[part], ws[part], label[part], side, draws)
+            out = self.generator.render(planes[part], ws[part], label[part], side, draws, options)
             names = ("image", "image_raw", "image_depth", "image_opacity")
             parts.append([out[name] for name in names])
         if len(parts) == 1:
@@ -114,21 +114,14 @@ class Scene:
         return max(scenes, cameras)
 
 
-def _with_samples(generator: torch.nn.Module, samples: Samples) -> torch.nn.Module:
-    """The same network with other numbers of samples: shares all weights, changes nothing."""
-    if samples is None:
-        return generator
-    old = generator.rendering_kwargs
+def _with_samples(options: dict, samples: Samples) -> dict:
+    """Rendering options with other numbers of samples."""
     names = ("depth_resolution", "depth_resolution_importance")
-    if isinstance(samples, tuple):
-        counts = samples
-    else:
-        counts = tuple(int(old[name] * samples) for name in names)
-    # `copy.copy` would make it through the machinery of pickling, which knows only our classes.
-    twin = object.__new__(type(generator))
-    changed = {**old, **dict(zip(names, counts, strict=True))}
-    vars(twin).update(vars(generator), rendering_kwargs=changed)
-    return twin
+    if samples is None:
+        return options
+    if not isinstance(samples, tuple):
+        samples = tuple(int(options[name] * samples) for name in names)
+    return {**options, **dict(zip(names, samples, strict=True))}
 
 
 def _views_at_once(side: int, options: dict) -> int:

@@ -41,6 +41,7 @@ PRESETS = {
             avg_camera_radius=1.7,
             avg_camera_pivot=[0, 0, 0],
             avg_camera_focal=1.025390625,
+            camera_azimuth_degrees=[-180, 180],
         )
     ),
     # Toy cars of 64 x 64 pixels on two CPU cores in minutes: see docs/log.md for what was tried.
@@ -55,6 +56,8 @@ PRESETS = {
             avg_camera_radius=2.0,
             avg_camera_pivot=[0, 0, 0],
             avg_camera_focal=1.6,
+            camera_azimuth_degrees=[-180, 180],
+            camera_elevation_degrees=[5, 60],
         ),
         options=dict(
             gpus=1,

@@ -153,15 +153,18 @@ class TriPlaneGenerator(torch.nn.Module):
         c: Tensor,
         neural_rendering_resolution: int | None = None,
         draws: Draws | None = None,
+        options: dict | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
         """Renders planes [N, 3, 32, H, W] from cameras c [N, 25]; ws [N, L, w_dim] drive the
-        super-resolution. Returns the pictures of `synthesis` and `image_opacity` [N, 1, h, h]."""
+        super-resolution; `options` take the place of `rendering_kwargs`. Returns the pictures of
+        `synthesis`."""
+        options = self.rendering_kwargs if options is None else options
         side = neural_rendering_resolution or self.neural_rendering_resolution
         camera = Camera.from_label(c)
         origins, directions = self.ray_sampler(camera.cam2world, camera.intrinsics, side)
         features, depth, opacity = self.renderer(
-            planes, self.decoder, origins, directions, self.rendering_kwargs, draws=draws
+            planes, self.decoder, origins, directions, options, draws=draws
         )
 
         def as_image(values: Tensor) -> Tensor:
@@ -169,7 +172,7 @@ class TriPlaneGenerator(torch.nn.Module):
 
         feature_image = as_image(features)
         raw = feature_image[:, :3].clone()  # Super-resolution may add to it in place.
-        synthesis_kwargs["noise_mode"] = self.rendering_kwargs["superresolution_noise_mode"]
+        synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
         image = self.superresolution(raw, feature_image, ws, **synthesis_kwargs)
         return {
             "image": image,
