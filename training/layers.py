@@ -47,24 +47,21 @@ def modulated_conv2d(
     Returns:
         [N, O, H', W'] in the dtype of `x`.
     """
-    if x.dtype == torch.float16 and demodulate:
-        # Half precision overflows long before demodulation could bring the values back; both
-        # scales cancel in it.
-        fan_in = weight[0].numel()
-        weight = weight / (weight.abs().amax(dim=(1, 2, 3), keepdim=True) * math.sqrt(fan_in))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
-
     scale = None
     if demodulate:
+        if x.dtype == torch.float16:
+            # Half precision overflows long before demodulation could bring the values back; both
+            # scales cancel in it.
+            peak = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
+            weight = weight / (peak * math.sqrt(weight[0].numel()))
+            styles = styles / styles.abs().amax(dim=1, keepdim=True)
         # sum_ik (W_oik s_i)^2 = sum_i s_i^2 (sum_k W_oik^2): a small matrix product.
         power = weight.square().sum(dim=(2, 3))
         scale = (styles.square() @ power.t() + 1e-8).rsqrt()
 
     if fused_modconv and x.shape[0] == 1:
-        weight = weight * styles.reshape(1, -1, 1, 1)
-        if scale is not None:
-            weight = weight * scale.reshape(-1, 1, 1, 1)
-            scale = None
+        factors = styles if scale is None else scale.t() * styles
+        weight, scale = weight * factors[:, :, None, None], None
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
 
@@ -80,7 +77,7 @@ def modulated_conv2d(
     if scale is not None:
         scale = scale.to(x.dtype)[:, :, None, None]
         return x * scale if noise is None else fma.fma(x, scale, noise.to(x.dtype))
-    return x if noise is None else x + noise.to(x.dtype)
+    return x if noise is None else x.add_(noise.to(x.dtype))
 
 
 @persistence.persistent_class
@@ -193,13 +190,14 @@ class Conv2dLayer(torch.nn.Module):
 
 
 def activate(x: Tensor, bias: Tensor | None, layer: torch.nn.Module, gain: float) -> Tensor:
-    """Bias, activation, gain and clamp as `layer` asks for."""
+    """Bias, activation, gain and clamp as `layer` asks for; may overwrite `x`."""
     return bias_act.bias_act(
         x,
         None if bias is None else bias.to(x.dtype),
         act=layer.activation,
         gain=layer.act_gain * gain,
         clamp=None if layer.conv_clamp is None else layer.conv_clamp * gain,
+        inplace=True,
     )
 
 

@@ -119,7 +119,7 @@ class Superresolution(torch.nn.Module):
             )
         for block in self.children():
             x, rgb = block(x, rgb, ws, **block_kwargs)
-        return rgb
+        return rgb.contiguous()
 
 
 def _block_resolutions(source: int, target: int) -> list[int]:

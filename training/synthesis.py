@@ -136,7 +136,7 @@ class ToRGBLayer(torch.nn.Module):
             demodulate=False,
             fused_modconv=fused_modconv,
         )
-        return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+        return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp, inplace=True)
 
 
 @persistence.persistent_class
@@ -243,13 +243,14 @@ class SynthesisBlock(torch.nn.Module):
             img = upfirdn2d.upsample2d(img, self.resample_filter, up=self.up)
         if self.num_torgb:
             y = self.torgb(x, next(w), fused_modconv=fused_modconv).to(torch.float32)
-            y = y.contiguous() if self.channels_last else y
             img = y if img is None else (img + y if self.up > 1 else img.add_(y))
         return x, img
 
     def _cast(self, x: Tensor, ws: Tensor, force_fp32: bool) -> Tensor:
         half = self.use_fp16 and not force_fp32 and ws.device.type == "cuda"
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        # CPU convolutions are up to twice as fast in channels-last.
+        channels_last = self.channels_last or x.device.type == "cpu"
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         dtype = torch.float16 if half else torch.float32
         return x.to(dtype=dtype, memory_format=layout)
 
@@ -328,7 +329,7 @@ class SynthesisNetwork(torch.nn.Module):
             count = block.num_conv + block.num_torgb
             x, img = block(x, img, ws[:, first : first + count], **block_kwargs)
             first += block.num_conv
-        return img
+        return img.contiguous()
 
 
 @persistence.persistent_class

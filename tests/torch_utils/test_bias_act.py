@@ -148,6 +148,31 @@ def test_bad_arguments(bad):
         op.bias_act(torch.zeros(2, 3), **bad)
 
 
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("options", [dict(), dict(alpha=-0.3), dict(gain=-0.7, clamp=0.5)], ids=str)
+def test_in_place(act, options):
+    """Permission to overwrite the input changes neither values nor gradients of any order."""
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    v = torch.randn(2, 3, 4, dtype=torch.float64)
+    answers = []
+    for inplace in (False, True):
+        y = op.bias_act(x * 1, b, act=act, inplace=inplace, **options)
+        first = torch.autograd.grad((y * v).sum() + (y**3).sum(), [x, b], create_graph=True)
+        second = torch.autograd.grad((first[0] ** 2).sum(), [x, b], allow_unused=True)
+        with torch.no_grad():
+            plain = op.bias_act(x * 1, b, act=act, inplace=inplace, **options)
+        answers.append([y, plain, *first, *second])
+    for separate, shared in zip(*answers, strict=True):
+        torch.testing.assert_close(shared, separate, rtol=1e-12, atol=1e-12)
+
+
+def test_in_place_overwrites():
+    x, b = torch.randn(2, 3, 4), torch.randn(3)
+    y = op.bias_act(x, b, act="lrelu", clamp=0.5, inplace=True)
+    assert y.data_ptr() == x.data_ptr() and torch.equal(x, y)
+
+
 def test_filtered_lrelu_is_the_composition():
     x = torch.randn(2, 3, 7, 6, dtype=torch.float64, requires_grad=True)
     b = torch.randn(3, dtype=torch.float64)

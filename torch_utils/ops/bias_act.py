@@ -43,6 +43,7 @@ def bias_act(
     gain: float | None = None,
     clamp: float | None = None,
     impl: str = "cuda",
+    inplace: bool = False,
 ) -> torch.Tensor:
     """Returns clamp(gain * act(x + b; alpha), -clamp, clamp) in the dtype and shape of `x`.
 
@@ -50,7 +51,8 @@ def bias_act(
     stand for `alpha` (slope of lrelu) and `gain`; `clamp` is None or at least 0. 16-bit input is
     computed in float32 and rounded once. NaN stays NaN. Differentiable any number of times.
     `impl` is "cuda" (the fastest version there is for the device) or "ref" (this one).
-    Raises ValueError for bad arguments.
+    `inplace` allows to overwrite `x`, done on the CPU only: getting memory for a large picture
+    takes longer there than all the arithmetic. Raises ValueError for bad arguments.
     """
     if impl not in ("cuda", "ref"):
         raise ValueError(f'impl is "cuda" or "ref", got {impl!r}')
@@ -64,20 +66,23 @@ def bias_act(
     bias = None if b is None else _broadcast_bias(x, b, dim)
 
     dtype = x.dtype
+    inplace = inplace and x.device.type == "cpu"
     if dtype in (torch.float16, torch.bfloat16):
         x = x.float()
         bias = None if bias is None else bias.float()
     if act in _HOMOGENEOUS and gain > 0:
-        u = _scaled_sum(x, bias, gain)
+        u = _scaled_sum(x, bias, gain, inplace)
         # A fresh tensor may be overwritten: half the memory traffic, and autograd keeps the output.
         # That needs a slope from which the sign of the input can be told.
-        fresh = u is not x and act == "lrelu" and alpha >= 0
+        fresh = (inplace or u is not x) and act == "lrelu" and alpha >= 0
         y = F.leaky_relu_(u, alpha) if fresh else spec.func(u, alpha)
     else:
         y = spec.func(x if bias is None else x + bias, alpha)
         y = y if gain == 1 else y * gain
     if clamp is not None:
-        y = y.clamp(-clamp, clamp)
+        recorded = y.requires_grad and torch.is_grad_enabled()  # the activation keeps its output
+        fresh = not recorded and (inplace or y is not x)
+        y = y.clamp_(-clamp, clamp) if fresh else y.clamp(-clamp, clamp)
     return y.to(dtype)
 
 
@@ -91,8 +96,13 @@ def _broadcast_bias(x: torch.Tensor, b: torch.Tensor, dim: int) -> torch.Tensor:
     return b.reshape(shape)
 
 
-def _scaled_sum(x: torch.Tensor, bias: torch.Tensor | None, gain: float) -> torch.Tensor:
+def _scaled_sum(
+    x: torch.Tensor, bias: torch.Tensor | None, gain: float, inplace: bool
+) -> torch.Tensor:
     """gain * (x + bias) in one pass over x; x itself where there is nothing to do."""
+    if inplace:
+        x = x if gain == 1 else x.mul_(gain)
+        return x if bias is None else x.add_(bias * gain)
     if bias is None:
         return x if gain == 1 else x * gain
     return x + bias if gain == 1 else torch.add(bias * gain, x, alpha=gain)

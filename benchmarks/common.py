@@ -1,0 +1,109 @@
+"""What benchmarks share: timing in turns, the machine's description, tables and JSON."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from training.presets import PRESETS
+from training.triplane import TriPlaneGenerator
+
+
+def faces_512(seed: int = 0) -> TriPlaneGenerator:
+    """The generator of FFHQ-512 at full size with random weights, for inference."""
+    torch.manual_seed(seed)
+    fused = dict(fused_modconv_default="inference_only")
+    generator = TriPlaneGenerator(
+        z_dim=512,
+        c_dim=25,
+        w_dim=512,
+        img_resolution=512,
+        img_channels=3,
+        sr_num_fp16_res=4,
+        mapping_kwargs=dict(num_layers=2),
+        rendering_kwargs=dict(
+            superresolution_module="training.superresolution.SuperresolutionHybrid8XDC",
+            superresolution_noise_mode="none",
+            sr_antialias=True,
+            c_gen_conditioning_zero=False,
+            c_scale=1,
+            clamp_mode="softplus",
+            disparity_space_sampling=False,
+            **PRESETS["ffhq"].rendering,
+        ),
+        sr_kwargs=fused,
+        num_fp16_res=0,
+        conv_clamp=None,
+        **fused,
+    )
+    return generator.eval().requires_grad_(False)
+
+
+def timed(
+    functions: dict[str, Callable[[], object]], repeats: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each of `repeats` calls of every function.
+
+    The functions take turns, so that whatever else the machine does falls on all of them alike.
+    """
+    seconds = {name: [] for name in functions}
+    for turn in range(-warmup, repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def quartiles(seconds: list[float]) -> dict[str, float]:
+    """Minimum, lower quartile, median and upper quartile of two measurements or more."""
+    lower, median, upper = statistics.quantiles(seconds, n=4, method="inclusive")
+    return dict(minimum=min(seconds), lower=lower, median=median, upper=upper)
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on: processor, threads, versions, load of the last minute."""
+    return dict(
+        cpu=_cpu_model(),
+        cores=os.cpu_count() or 0,
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        load=round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else -1,
+        command=" ".join(["python -m", _module(), *sys.argv[1:]]),
+    )
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Rows of the same keys as a Markdown table; numbers with three decimals."""
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + " --- |" * len(rows[0])]
+    for row in rows:
+        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_json(path: str | Path, **contents) -> None:
+    """Results and the machine they come from, as one JSON object."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(json.dumps(dict(machine=machine(), **contents), indent=2) + "\n")
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _module() -> str:
+    return f"benchmarks.{Path(sys.argv[0]).stem}"
