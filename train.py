@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
 """Trains a tri-plane GAN: `python train.py --cfg=demo --data=cars.zip --outdir=runs`."""
 
-import json
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from click.core import ParameterSource
 
 CFGS = ("ffhq", "afhq", "shapenet", "demo")
 REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
-NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 
 POSITIVE = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
+SEED = click.IntRange(min=0, max=2**31 - 1)
 WEIGHT = click.FloatRange(min=0)
 SHARE = click.FloatRange(min=0, max=1)
 
@@ -62,7 +62,7 @@ RUN = [
     ("--kimg", POSITIVE, 25000, "Length in thousands of real images"),
     ("--tick", POSITIVE, 4, "Thousands of images between status lines"),
     ("--snap", POSITIVE, 50, "Ticks between snapshots"),
-    ("--seed", NATURAL, 0, "Random seed"),
+    ("--seed", SEED, 0, "Random seed"),
     ("--nobench", bool, False, "Switch cuDNN's autotuner off"),
     ("--workers", POSITIVE, 3, "Data loading processes per device"),
 ]
@@ -120,24 +120,37 @@ def main(ctx: click.Context, **options) -> None:
         for name in options
         if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
     }
-    for name in NO_EFFECT:
-        if name in given:
-            click.echo(f"--{name}: has no effect; accepted for old scripts", err=True)
-    try:
+    with _errors_of_one_line():
         opts = configuration.with_preset(options, given)
+        for line in configuration.idle_options(opts, given):
+            click.echo(line, err=True)
         training_set = ImageFolderDataset(path=opts.data, use_labels=True)
         config = configuration.build_config(opts, training_set)
-    except configuration.OptionError as error:
-        raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(f"--data: {error}") from None
+        if opts.dry_run:
+            click.echo(f"{configuration.describe(config)}\nDry run; exiting.")
+            return
+        launch(config)
 
-    click.echo(f"Training options:\n{json.dumps(asdict(config), indent=2)}\n")
-    click.echo(configuration.summary(config, training_set))
-    if opts.dry_run:
-        click.echo("Dry run; exiting.")
-        return
-    launch(config)
+
+@contextmanager
+def _errors_of_one_line() -> Iterator[None]:
+    """What a user can mend becomes one line; log.txt has the traceback."""
+    import torch
+
+    from training.config import OptionError
+    from training.dataset import DatasetError
+
+    try:
+        yield
+    except OptionError as error:
+        raise click.ClickException(str(error)) from None
+    except DatasetError as error:
+        raise click.ClickException(f"--data: {error}") from None
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise click.ClickException(f"use a smaller --batch-gpu: {reason}") from None
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

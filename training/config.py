@@ -1,12 +1,17 @@
 """From the options of `train.py` to the complete, validated configuration of a run."""
 
+import json
+import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import dnnlib
 from training.loss import REG_TYPES
 from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
+from training.triplane import PLANE_RESOLUTION
+
+NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 
 
 class OptionError(ValueError):
@@ -61,6 +66,33 @@ def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
     return merged
 
 
+def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
+    """A line for each option that the user set (`given`) and that changes nothing."""
+    needs = {
+        "--aug=fixed": (opts.aug == "fixed", ["p"]),
+        "--aug=ada": (opts.aug == "ada", ["target"]),
+        "--resume": (opts.resume is not None, ["resume_blur"]),
+        "--gen_pose_cond=True": (
+            opts.gen_pose_cond,
+            ["gpc_reg_prob", "gpc_reg_fade_kimg", "c_scale"],
+        ),
+        "--neural_rendering_resolution_final": (
+            opts.neural_rendering_resolution_final is not None,
+            ["neural_rendering_resolution_fade_kimg"],
+        ),
+        "--density_reg above 0": (opts.density_reg > 0, ["density_reg_every", "reg_type"]),
+        "--reg_type=l1 and --density_reg above 0": (
+            opts.density_reg > 0 and opts.reg_type == "l1",
+            ["density_reg_p_dist"],
+        ),
+    }
+    idle = {name: "accepted for old scripts" for name in NO_EFFECT}
+    for partner, (present, names) in needs.items():
+        if not present:
+            idle |= {name: f"needs {partner}" for name in names}
+    return [f"--{name}: has no effect; {idle[name]}" for name in idle if name in given]
+
+
 def check_supported(opts: dnnlib.EasyDict) -> None:
     """Raises OptionError for options whose part is not built, or whose value makes no sense."""
     missing = {
@@ -72,12 +104,21 @@ def check_supported(opts: dnnlib.EasyDict) -> None:
     for name, (asked, message) in missing.items():
         if asked:
             raise OptionError(f"--{name}={opts[name]}: {message}")
+    for name, value in opts.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OptionError(f"--{name}={value}: must be a finite number")
     if opts.reg_type not in REG_TYPES:
         raise OptionError(
             f"--reg_type={opts.reg_type}: no such regulariser exists; use {', '.join(REG_TYPES)}"
         )
     if opts.gpc_reg_prob > 1:
         raise OptionError(f"--gpc_reg_prob={opts.gpc_reg_prob}: must be from 0 to 1")
+    if opts.density_reg_every % 1:
+        raise OptionError(
+            f"--density_reg_every={opts.density_reg_every}: must be a whole number of iterations"
+        )
+    if opts.desc and re.search(r"[/\\\x00]", opts.desc):
+        raise OptionError(f"--desc={opts.desc}: becomes part of a folder's name: leave slashes out")
     if opts.decoder_lr_mul <= 0:
         raise OptionError(f"--decoder_lr_mul={opts.decoder_lr_mul}: must be above 0")
     if not opts.cond:
@@ -94,11 +135,54 @@ def check_batch(opts: dnnlib.EasyDict) -> int:
             f"--batch={opts.batch}: must be a multiple of --gpus={opts.gpus} x "
             f"--batch-gpu={batch_gpu}"
         )
-    if batch_gpu % min(opts.mbstd_group, batch_gpu) or batch_gpu < opts.mbstd_group:
+    if batch_gpu % opts.mbstd_group:
         raise OptionError(
             f"--batch-gpu={batch_gpu}: must be a multiple of --mbstd-group={opts.mbstd_group}"
         )
     return batch_gpu
+
+
+def check_data(opts: dnnlib.EasyDict, training_set) -> None:
+    """Raises OptionError unless the dataset has cameras and pictures that the networks can make."""
+    where = f"--data={opts.data}"
+    if not training_set.has_labels:
+        raise OptionError(f"{where}: has no cameras (dataset.json); training needs them")
+    if training_set.label_dim != 25:
+        raise OptionError(f"{where}: labels have {training_set.label_dim} numbers, a camera has 25")
+    if training_set.num_channels != 3:
+        raise OptionError(f"{where}: pictures need 3 channels, RGB")
+    side = training_set.resolution
+    if not 32 <= side <= 1024 or side & (side - 1):
+        raise OptionError(
+            f"{where}: pictures have {side} pixels a side; must be a power of two from 32 to 1024"
+        )
+    planes = PRESETS[opts.cfg].generator.get("plane_resolution", PLANE_RESOLUTION)
+    if opts.cbase < max(side, planes):
+        raise OptionError(
+            f"--cbase={opts.cbase}: leaves no channels where pictures or planes are "
+            f"{max(side, planes)} wide; must be at least that"
+        )
+
+
+def superresolution_module(opts: dnnlib.EasyDict, resolution: int) -> str:
+    """Dotted class name of the super-resolution; raises OptionError if there is none of the name,
+    or it makes pictures of another size."""
+    if opts.sr_module is None:
+        return SUPERRESOLUTION_MODULES.get(resolution, GENERAL_SUPERRESOLUTION)
+    try:
+        module = dnnlib.util.get_obj_by_name(opts.sr_module)
+    except (ImportError, AttributeError) as error:
+        raise OptionError(
+            f"--sr-module={opts.sr_module}: cannot be imported ({error}); "
+            f"give a class such as {GENERAL_SUPERRESOLUTION}"
+        ) from None
+    layout = getattr(module, "layout", None)
+    if layout is not None and layout.img_resolution != resolution:
+        raise OptionError(
+            f"--sr-module={opts.sr_module}: makes pictures of {layout.img_resolution} pixels, the "
+            f"dataset has {resolution}; {GENERAL_SUPERRESOLUTION} makes any size"
+        )
+    return opts.sr_module
 
 
 def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
@@ -108,14 +192,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
     """
     check_supported(opts)
     batch_gpu = check_batch(opts)
-    if not training_set.has_labels:
-        raise OptionError(f"--data={opts.data}: has no cameras (dataset.json); training needs them")
-    if training_set.label_dim != 25:
-        raise OptionError(
-            f"--data={opts.data}: labels have {training_set.label_dim} numbers, a camera has 25"
-        )
-    if training_set.num_channels != 3:
-        raise OptionError(f"--data={opts.data}: pictures need 3 channels, RGB")
+    check_data(opts, training_set)
     preset = PRESETS[opts.cfg]
     return TrainingConfig(
         run_dir=next_run_dir(opts, training_set.name),
@@ -154,9 +231,14 @@ def next_run_dir(opts: dnnlib.EasyDict, dataset_name: str) -> str:
     """<outdir>/<next number>-<cfg>-<data>-gpus<G>-batch<B>-gamma<gamma>[-<desc>]."""
     outdir = Path(opts.outdir)
     taken = []
-    if outdir.is_dir():
-        numbers = (re.match(r"\d+", d.name) for d in outdir.iterdir() if d.is_dir())
-        taken = [int(n.group()) for n in numbers if n]
+    try:
+        if outdir.is_dir():
+            numbers = (re.match(r"\d+", d.name) for d in outdir.iterdir() if d.is_dir())
+            taken = [int(n.group()) for n in numbers if n]
+    except OSError as error:
+        raise OptionError(f"--outdir={outdir}: cannot be read ({error.strerror})") from None
+    if outdir.exists() and not outdir.is_dir():
+        raise OptionError(f"--outdir={outdir}: is a file, must be a folder")
     parts = [opts.cfg, dataset_name, f"gpus{opts.gpus}", f"batch{opts.batch}"]
     parts += [f"gamma{opts.gamma:g}"] + ([opts.desc] if opts.desc else [])
     return str(outdir / f"{max(taken, default=-1) + 1:05d}-{'-'.join(parts)}")
@@ -167,13 +249,12 @@ def _adam(lr: float) -> dict:
 
 
 def _generator_kwargs(opts, preset, resolution: int) -> dict:
-    module = opts.sr_module or SUPERRESOLUTION_MODULES.get(resolution, GENERAL_SUPERRESOLUTION)
     channels = dict(channel_base=opts.cbase, channel_max=opts.cmax)
     rendering = dict(
         image_resolution=resolution,
         disparity_space_sampling=False,
         clamp_mode="softplus",
-        superresolution_module=module,
+        superresolution_module=superresolution_module(opts, resolution),
         c_gen_conditioning_zero=not opts.gen_pose_cond,
         gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
         c_scale=opts.c_scale,
@@ -236,8 +317,8 @@ def _loss_kwargs(opts, preset) -> dict:
     return dict(loss, **preset.loss)
 
 
-def summary(config: TrainingConfig, training_set) -> str:
-    """A few lines for people: where, what, how long."""
+def describe(config: TrainingConfig) -> str:
+    """All options as JSON, and a few lines for people: where, what, how long."""
     data = config.training_set_kwargs
     rows = [
         ("Output directory", config.run_dir),
@@ -245,9 +326,11 @@ def summary(config: TrainingConfig, training_set) -> str:
         ("Batch size", f"{config.batch_size} images"),
         ("Training duration", f"{config.total_kimg} kimg"),
         ("Dataset path", data["path"]),
-        ("Dataset size", f"{len(training_set)} images"),
+        ("Dataset size", f"{data['max_size']} images"),
         ("Dataset resolution", data["resolution"]),
         ("Dataset labels", data["use_labels"]),
         ("Dataset x-flips", data["xflip"]),
     ]
-    return "\n".join(f"{name + ':':<20} {value}" for name, value in rows) + "\n"
+    lines = [f"{name + ':':<20} {value}" for name, value in rows]
+    options = json.dumps(asdict(config), indent=2)
+    return "\n".join(["Training options:", options, "", *lines, ""])

@@ -9,8 +9,9 @@ import PIL.Image
 def setup_snapshot_image_grid(training_set, random_seed: int = 0, grid_size=None):
     """Chooses real images for a grid of `grid_size`, by default one that fills 7680 x 4320 pixels.
 
-    Labelled sets get rows of equal labels where labels repeat (classes), and random members where
-    each image has its own camera.
+    Labelled sets get rows of equal labels where two or more images share a label on average
+    (classes, few cameras), and random members where about each image has its own camera: a row of
+    one image repeated would show nothing.
 
     Returns:
         ((columns, rows), images uint8 [rows * columns, C, H, W], labels [rows * columns, L]).
@@ -27,17 +28,25 @@ def choose_images(training_set, columns: int, rows: int, random_seed: int = 0):
     indices = list(range(len(training_set)))
     rnd.shuffle(indices)
     if training_set.has_labels:
-        groups = {}
+        groups, images = {}, set()
         for index in indices:
-            label = training_set.get_details(index).raw_label
-            groups.setdefault(tuple(np.atleast_1d(label)), []).append(index)
-        if max(len(group) for group in groups.values()) > 1:
-            ordered = list(groups.values())
-            rows_of = [ordered[y % len(ordered)] for y in range(rows)]
-            indices = [group[x % len(group)] for group in rows_of for x in range(columns)]
+            details = training_set.get_details(index)
+            groups.setdefault(tuple(np.atleast_1d(details.raw_label)), []).append(index)
+            images.add(details.raw_idx)  # A mirrored image has the raw label of its original.
+        if len(images) >= 2 * len(groups):
+            indices = _rows_of_groups(list(groups.values()), columns, rows)
     chosen = [indices[i % len(indices)] for i in range(rows * columns)]
     images, labels = zip(*[training_set[i] for i in chosen], strict=True)
     return np.stack(images), np.stack(labels)
+
+
+def _rows_of_groups(groups: list[list[int]], columns: int, rows: int) -> list[int]:
+    """Each row shows one group, members over and over; a later row goes on where one ended."""
+    chosen = []
+    for row in range(rows):
+        group, first = groups[row % len(groups)], row // len(groups) * columns
+        chosen += [group[(first + x) % len(group)] for x in range(columns)]
+    return chosen
 
 
 def to_uint8(images: np.ndarray, drange: tuple[float, float]) -> np.ndarray:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils import misc
 from torch_utils.ops import conv2d_gradfix, upfirdn2d
 from training import schedules
 from training.dual_discriminator import filtered_resizing
@@ -95,7 +96,8 @@ class StyleGAN2Loss:
         self.gpc = (gpc_reg_prob, gpc_reg_fade_kimg)
         self.dual_discrimination = dual_discrimination
         self.filter_mode = filter_mode
-        self.resample_filter = upfirdn2d.setup_filter([1, 3, 3, 1])
+        device = next(G.parameters()).device
+        self.resample_filter = upfirdn2d.setup_filter([1, 3, 3, 1], device=device)
 
     def at(self, nimg: float) -> Moment:
         """The schedules after `nimg` real images."""
@@ -131,7 +133,10 @@ class StyleGAN2Loss:
 
     def r1(self, batch: Batch, nimg: float) -> Iterator[Term]:
         """R1 penalty of D on real pictures (Mescheder et al. 2018), for D's actual inputs, i.e.
-        after blur; with dual discrimination the gradients of both pictures count alike."""
+        after blur; with dual discrimination the gradients of both pictures count alike.
+
+        Judges the real pictures itself, also in a phase that has just done so in `discriminator`.
+        """
         if self.r1_gamma == 0:
             return
         moment = self.at(nimg)
@@ -158,7 +163,7 @@ class StyleGAN2Loss:
         if kind == "l1":
             spread = options["density_reg_p_dist"]
         else:
-            behind = torch.tensor([0.0, 0.0, -step], device=batch.gen_z.device)
+            behind = misc.constant([0.0, 0.0, -step], device=batch.gen_z.device)
             ws = self._regularised_ws(batch, nimg, mix=False)
             front, back = self._density_pair(ws, 2000, lambda p: p + behind)
             front = front.detach() if kind == "monotonic-detach" else front
@@ -202,7 +207,7 @@ class StyleGAN2Loss:
         raw = filtered_resizing(
             batch.real_img,
             size=moment.rendering_resolution,
-            f=self.resample_filter.to(batch.real_img.device),
+            f=self.resample_filter,
             filter_mode=self.filter_mode,
         )
         return {"image": batch.real_img, "image_raw": _blur(raw, moment.blur_sigma)}
@@ -243,4 +248,5 @@ def _blur(images: Tensor, sigma: float) -> Tensor:
     taps = schedules.blur_taps(sigma)
     if taps is None:
         return images
-    return upfirdn2d.filter2d(images, torch.tensor(taps, device=images.device))
+    taps = torch.tensor(taps, pin_memory=images.device.type == "cuda")
+    return upfirdn2d.filter2d(images, taps.to(images.device, non_blocking=True))

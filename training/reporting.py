@@ -52,16 +52,23 @@ class RunLog:
         run_dir: where training_stats.jsonl and the TensorBoard events go.
         device: the device whose memory counts.
         total_nimg, start_nimg: images to show in all, and shown before this start.
+        start_time: when the run began, default now; the first tick's maintenance is since then.
     """
 
     def __init__(
-        self, run_dir: str | Path, device: torch.device, total_nimg: int, start_nimg: int = 0
+        self,
+        run_dir: str | Path,
+        device: torch.device,
+        total_nimg: int,
+        start_time: float | None = None,
+        start_nimg: int = 0,
     ):
         self.device = device
         self.total_nimg = total_nimg
-        self.start_time = self.tick_start = self.tick_end = time.time()
+        self.tick_start = self.tick_end = time.time()
+        self.start_time = self.tick_start if start_time is None else start_time
         self.tick_nimg = start_nimg
-        self.maintenance = 0.0
+        self.maintenance = self.tick_start - self.start_time
         self.collector = training_stats.Collector()
         self.jsonl = open(Path(run_dir, "training_stats.jsonl"), "w", encoding="utf-8")
         self.tensorboard = _tensorboard(run_dir)
@@ -104,10 +111,12 @@ class RunLog:
         return " ".join(fields)
 
     def images(self, grids: dict[str, np.ndarray], nimg: int) -> None:
-        """Adds picture grids [H, W, C] uint8 to TensorBoard, under their names."""
+        """Adds picture grids [H, W, C] uint8 to TensorBoard, under their names, the corner of
+        2048 x 2048 pixels: whole 8K grids would fill the disk."""
         if self.tensorboard is not None:
             for name, grid in grids.items():
-                self.tensorboard.add_image(name, grid, nimg // 1000, dataformats="HWC")
+                corner = grid[:2048, :2048]
+                self.tensorboard.add_image(name, corner, nimg // 1000, dataformats="HWC")
 
     def write(self, nimg: int) -> None:
         """One line of training_stats.jsonl, one point of every TensorBoard curve; ends the tick."""

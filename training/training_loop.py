@@ -2,7 +2,9 @@
 
 import json
 import random
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +16,8 @@ import tqdm
 import dnnlib
 from torch_utils import misc
 from training import image_grid, schedules
-from training.config import TrainingConfig
+from training.config import OptionError, TrainingConfig, describe
+from training.dataset import DatasetError
 from training.loss import Batch
 from training.phases import Phase, make_ema, make_phases, run_phase, update_ema
 from training.reporting import PhaseTimer, RunLog
@@ -34,6 +37,7 @@ def training_loop(
         abort_fn: asked once a tick; True ends the run after the tick's snapshots.
         progress_fn: told (kimg so far, kimg in all).
     """
+    start_time = time.time()
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
     seed = config.random_seed * config.num_gpus + rank
     random.seed(seed)
@@ -45,8 +49,9 @@ def training_loop(
     training_set = dnnlib.util.construct_class_by_name(**config.training_set_kwargs)
     G, D = build_networks(config, training_set, device)
     G_ema = make_ema(G)
-    print_summaries(G, D, config.batch_gpu, device)
     loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
+    G.neural_rendering_resolution = loss.at(0).rendering_resolution
+    print_summaries(G, D, config.batch_gpu, device)
     phases = make_phases(
         loss,
         config.G_opt_kwargs,
@@ -61,9 +66,17 @@ def training_loop(
     sampler, reals = make_sampler(config, training_set, device)
     image_grid.save_image_grid(reals, run_dir / "reals.png", (0, 255), sampler.grid_size)
     total_nimg = config.total_kimg * 1000
-    log = RunLog(run_dir, device, total_nimg)
+    log = RunLog(run_dir, device, total_nimg, start_time)
     timer = PhaseTimer(device)
-    bar = tqdm.tqdm(total=total_nimg, unit="img", desc="training", leave=False, disable=None)
+    # Past the logger: the bar is for a terminal, not for log.txt.
+    bar = tqdm.tqdm(
+        total=total_nimg,
+        unit="img",
+        desc="training",
+        leave=False,
+        disable=None,
+        file=sys.__stderr__,
+    )
 
     # Train.
     print(f"Training for {config.total_kimg} kimg on {device}...\n", flush=True)
@@ -159,13 +172,15 @@ def iterate_batches(
         training_set, sampler=sampler, batch_size=per_rank, **settings
     )
     z_dim = config.G_kwargs["z_dim"]
-    for images, labels in loader:
+    for images, labels in _read(loader):
         images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
         labels = labels.to(device, non_blocking=True)
         z = torch.randn([len(phases), per_rank, z_dim], device=device)
         picks = np.random.randint(len(training_set), size=len(phases) * per_rank)
-        cameras = np.stack([training_set.get_label(i) for i in picks])
-        cameras = torch.from_numpy(cameras).to(device).reshape(len(phases), per_rank, -1)
+        cameras = torch.from_numpy(np.stack([training_set.get_label(i) for i in picks]))
+        if settings["pin_memory"]:
+            cameras = cameras.pin_memory()  # Else the host would wait for the GPU here.
+        cameras = cameras.to(device, non_blocking=True).reshape(len(phases), per_rank, -1)
         split = config.batch_gpu
         yield [
             (
@@ -185,6 +200,16 @@ def iterate_batches(
         ]
 
 
+def _read(loader: torch.utils.data.DataLoader) -> Iterator[list[torch.Tensor]]:
+    """The loader's batches; a DatasetError of a worker process is one line again."""
+    try:
+        yield from loader
+    except DatasetError as error:
+        # torch has put the worker's whole traceback into the message, the error itself last.
+        line = str(error).rstrip().splitlines()[-1]
+        raise DatasetError(line.removeprefix(f"{DatasetError.__module__}.DatasetError: ")) from None
+
+
 def make_sampler(config: TrainingConfig, training_set, device: torch.device):
     """The fixed pictures to watch, and the real ones [N, C, H, W] whose cameras they share."""
     grid_size, images, labels = image_grid.setup_snapshot_image_grid(
@@ -196,12 +221,26 @@ def make_sampler(config: TrainingConfig, training_set, device: torch.device):
 
 
 def launch(config: TrainingConfig) -> None:
-    """Creates the run directory, records the options and trains; output goes to log.txt too."""
+    """Creates the run directory, records the options and trains; output goes to log.txt too.
+
+    So does the traceback of whatever ends the run early. Raises OptionError where the directory
+    cannot be made.
+    """
     run_dir = Path(config.run_dir)
-    run_dir.mkdir(parents=True)
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError:
+        raise OptionError(f"--outdir: {run_dir} was made meanwhile; start again") from None
+    except OSError as error:
+        raise OptionError(f"--outdir: {run_dir} cannot be made ({error.strerror})") from None
     with open(run_dir / "training_options.json", "w", encoding="utf-8") as file:
         json.dump(asdict(config), file, indent=2)
-    with dnnlib.util.Logger(file_name=str(run_dir / "log.txt"), file_mode="a", should_flush=True):
+    with dnnlib.util.Logger(str(run_dir / "log.txt"), "a", should_flush=True) as log:
         start = time.time()
-        training_loop(config)
+        print(describe(config))
+        try:
+            training_loop(config)
+        except BaseException:
+            log.file.write(traceback.format_exc())
+            raise
         print(f"\nDone in {dnnlib.util.format_time(time.time() - start)}: {run_dir}")

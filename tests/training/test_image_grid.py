@@ -23,7 +23,7 @@ class FakeSet:
         return np.full([3, 2, 2], index, dtype=np.uint8), self.labels[index]
 
     def get_details(self, index):
-        return SimpleNamespace(raw_label=self.labels[index])
+        return SimpleNamespace(raw_idx=index, raw_label=self.labels[index])
 
 
 def test_grid_fills_an_8k_picture():
@@ -37,6 +37,25 @@ def test_rows_show_one_label_where_labels_repeat():
     assert grid == (4, 3)
     rows = labels.reshape(3, 4)
     assert all(len(set(row)) == 1 for row in rows.tolist()) and len(set(rows[:, 0])) == 2
+
+
+def test_a_row_goes_on_where_the_group_ended():
+    images, labels = image_grid.choose_images(FakeSet([[0], [1]] * 10), 4, 4)
+    shown = images[:, 0, 0, 0].reshape(4, 4)
+    assert (labels.reshape(4, 4)[0] == labels.reshape(4, 4)[2]).all()
+    assert len({*shown[0], *shown[2]}) == 8  # of the 10 members
+
+
+def test_a_shared_camera_or_a_mirrored_copy_makes_no_rows():
+    labels = np.arange(40)[:, None]
+    labels[1] = labels[0]
+    images, _ = image_grid.choose_images(FakeSet(labels), 6, 5)
+    assert len(set(images[:, 0, 0, 0])) == 30
+
+    mirrored = FakeSet(np.tile(np.arange(20), 2)[:, None])
+    mirrored.get_details = lambda i: SimpleNamespace(raw_idx=i % 20, raw_label=mirrored.labels[i])
+    images, _ = image_grid.choose_images(mirrored, 6, 5)
+    assert len(set(images[:, 0, 0, 0])) == 30
 
 
 def test_cameras_are_shuffled_without_repetition():

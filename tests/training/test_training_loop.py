@@ -2,12 +2,22 @@
 
 import json
 import pickle
+import sys
+import zipfile
 from pathlib import Path
 
 import PIL.Image
 import pytest
 import torch
 
+import dnnlib
+from torch_utils import training_stats
+from training import training_loop as loop
+from training.config import OptionError
+from training.dataset import DatasetError, ImageFolderDataset
+from training.image_grid import choose_images
+from training.loss import Batch
+from training.phases import make_phases, run_phase
 from training.training_loop import launch, training_loop
 
 
@@ -54,6 +64,9 @@ def test_a_run_fills_its_directory(tiny_config):
     assert stats <= set(lines[0])
     log = (run_dir / "log.txt").read_text()
     assert "tick 1" in log and "sec/kimg" in log and "img/s" in log and "eta" in log
+    assert "Training options:" in log and "TriPlaneGenerator" in log and "Done in" in log
+    with pytest.raises(OptionError, match="--outdir.*start again"):
+        launch(config)
 
 
 def test_a_snapshot_works_as_users_of_the_original_expect(tiny_config):
@@ -127,6 +140,86 @@ def test_every_branch_trains(tiny_config, arguments):
     assert plain.keys() != changed.keys() or any(
         plain[k].shape != v.shape or not torch.equal(plain[k], v) for k, v in changed.items()
     )
+
+
+@pytest.fixture
+def mostly_broken(cars, tmp_path):
+    """The cars, but of the images that neither opening nor the grid of 2 x 2 reads only a piece."""
+    data = ImageFolderDataset(cars, use_labels=True)
+    intact = {label.tobytes() for label in choose_images(data, 2, 2)[1]}
+    names = [f"00000/img{i:08d}.png" for i in range(len(data))]
+    broken = [n for i, n in enumerate(names) if i and data.get_label(i).tobytes() not in intact]
+    path = tmp_path / "broken.zip"
+    with zipfile.ZipFile(cars) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            target.writestr(name, content[:99] if name in broken else content)
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_ends_the_run_with_one_line(tiny_config, mostly_broken, workers):
+    config = tiny_config(f"--data={mostly_broken}", iterations=50)
+    config.data_loader_kwargs["num_workers"] = workers
+    Path(config.run_dir).rmdir()
+    with pytest.raises(DatasetError) as error:
+        launch(config)
+    line = str(error.value)
+    assert line.startswith(f"{mostly_broken}/00000/img0000") and "cannot be decoded" in line
+    assert "\n" not in line
+    log = (Path(config.run_dir) / "log.txt").read_text()
+    assert "Training for" in log and "Traceback" in log and log.rstrip().endswith(line)
+
+
+def test_workers_change_nothing(tiny_config):
+    states = []
+    for workers in (0, 1):
+        config = tiny_config(iterations=3)
+        config.data_loader_kwargs["num_workers"] = workers
+        training_loop(config)
+        states.append(last_snapshot(config)["D"].state_dict())
+    assert all(torch.equal(states[0][k], v) for k, v in states[1].items())
+
+
+def test_interrupting_keeps_what_there_is(tiny_config, monkeypatch):
+    """Also that messages after the log is closed go where they went before."""
+    config = tiny_config(iterations=50)
+    Path(config.run_dir).rmdir()
+
+    def interrupt(*args):
+        if (Path(config.run_dir) / "network-snapshot-000000.pkl").exists():
+            raise KeyboardInterrupt
+        return run_phase(*args)
+
+    monkeypatch.setattr(loop, "run_phase", interrupt)
+    stdout = sys.stdout
+    with pytest.raises(KeyboardInterrupt):
+        launch(config)
+    assert sys.stdout is stdout
+    assert last_snapshot(config)["G_ema"] is not None
+    assert "KeyboardInterrupt" in (Path(config.run_dir) / "log.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--gen_pose_cond=True", "--style_mixing_prob=0.5", "--reg_type=monotonic-fixed"]],
+    ids=len,
+)
+def test_a_step_waits_for_no_value(tiny_config, cars, arguments, monkeypatch):
+    """On tensors without values, where reading one fails: a GPU's queue would run empty there."""
+    monkeypatch.setattr(training_stats, "_registry", training_stats._Registry())
+    config = tiny_config("--disc_c_noise=1", *arguments)
+    config.loss_kwargs.update(blur_init_sigma=2)
+    data = ImageFolderDataset(cars, use_labels=True)
+    meta = torch.device("meta")
+    G, D = loop.build_networks(config, data, meta)
+    loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
+    phases = make_phases(loss, config.G_opt_kwargs, config.D_opt_kwargs, 4, 16)
+    shapes = ([4, 3, 32, 32], [4, 25], [4, 512], [4, 25])
+    batch = Batch(*[torch.zeros(shape, device=meta) for shape in shapes])
+    for phase in phases:
+        run_phase(phase, [batch], nimg=0)
+        assert any(p.grad is not None for p in phase.module.parameters())
 
 
 def test_abort_ends_the_run_with_its_snapshots(tiny_config):
