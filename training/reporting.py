@@ -84,7 +84,7 @@ class RunLog:
         on_gpu = self.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self.device) / gib if on_gpu else 0.0
         reserved = torch.cuda.max_memory_reserved(self.device) / gib if on_gpu else 0.0
-        eta = dnnlib.util.format_time((self.total_nimg - nimg) / rate)
+        eta = dnnlib.util.format_time(max(self.total_nimg - nimg, 0) / rate)
         total = report("Timing/total_sec", now - self.start_time)
         report("Timing/total_hours", total / 3600)
         report("Timing/total_days", total / 86400)

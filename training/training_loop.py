@@ -68,6 +68,7 @@ def training_loop(
     total_nimg = config.total_kimg * 1000
     log = RunLog(run_dir, device, total_nimg, start_time)
     timer = PhaseTimer(device)
+    print(f"Training for {config.total_kimg} kimg on {device}...\n", flush=True)
     # Past the logger: the bar is for a terminal, not for log.txt.
     bar = tqdm.tqdm(
         total=total_nimg,
@@ -79,7 +80,6 @@ def training_loop(
     )
 
     # Train.
-    print(f"Training for {config.total_kimg} kimg on {device}...\n", flush=True)
     if progress_fn is not None:
         progress_fn(0, config.total_kimg)
     nimg, batch_idx, tick, tick_nimg = 0, 0, 0, 0
