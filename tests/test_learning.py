@@ -49,7 +49,7 @@ def assert_learned(rows, references):
     # and goes on learning after the first snapshots.
     assert last["distance"] <= 0.75 * early["distance"]
 
-    # Measured: 99.98 % and more from the first thousand pictures on, the same as of other true cars.
+    # Measured: 99.98 % and more from the first thousand pictures on, as much as of other true cars.
     # These fill 70 % of the depths that rays search, so that depths without meaning fail; a run of
     # half the batch was at 97 % at first.
     assert last["inside"] >= 0.99
