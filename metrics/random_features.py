@@ -24,8 +24,8 @@ class RandomConvFeatures:
     [n, 112], on the pictures' device.
 
     Three layers of 3 x 3 convolution and leaky ReLU, with average pooling to half the size between
-    them; the features are the means over the picture of what leaves each leaky ReLU. Weights come from
-    NumPy's frozen `RandomState(0)`, so the features are the same everywhere and always; their
+    them; the features are the means over the picture of what leaves each leaky ReLU. Weights come
+    from NumPy's frozen `RandomState(0)`, so the features are the same everywhere and always; their
     scale keeps the variance of values in [-1, 1] (He et al. 2015).
     """
 
