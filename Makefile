@@ -6,6 +6,7 @@
 PYTHON ?= python3
 OUT ?= out/demo
 RUN = .venv/bin/python
+NEWEST = $$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1)
 ORIGINALITY = ../shared/tools/originality.py
 
 .DELETE_ON_ERROR:
@@ -13,9 +14,15 @@ ORIGINALITY = ../shared/tools/originality.py
 
 demo: $(OUT)/cars.zip
 	$(RUN) train.py --cfg=demo --data=$(OUT)/cars.zip --outdir=$(OUT)/training
-	$(RUN) gen_samples.py --network=$$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1) --seeds=0-3 --outdir=$(OUT)/samples
-	$(RUN) gen_videos.py --network=$$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1) --seeds=0-3 --grid=2x2 --w-frames=60 --cfg=Shapenet --outdir=$(OUT)/videos
-	@echo "Pictures: $(OUT)/samples  video: $(OUT)/videos  training: $(OUT)/training"
+	$(RUN) gen_samples.py --network=$(NEWEST) --seeds=0-31 --trunc=0.8 --grid=8x4 \
+		--grid-views=random --data=$(OUT)/cars.zip --outdir=$(OUT)
+	$(RUN) gen_videos.py --network=$(NEWEST) --seeds=0-5 --trunc=0.8 --grid=3x2 \
+		--frames=96 --strip=8 --outdir=$(OUT)
+	@echo
+	@echo "$(OUT)/grid.png   real cars left, cars that the model invented right: compare their shapes,"
+	@echo "    wheels and colours; no car of the right half exists in the data"
+	@echo "$(OUT)/orbit.mp4  the camera goes around six of them: each stays the same car from all sides,"
+	@echo "    though the model has only ever seen single pictures"
 
 $(OUT)/cars.zip: | .venv/.installed
 	$(RUN) -m dataset_preprocessing.procedural --dest=$@
