@@ -9,10 +9,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from .files import replacing
 
 __all__ = ["is_url", "make_cache_dir_path", "open_url", "set_cache_dir"]
 
@@ -123,10 +124,6 @@ def _fetch(url: str) -> tuple[str, bytes]:
 
 def _store(folder: Path, name: str, data: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".part-{uuid.uuid4().hex}"
-    try:
+    with replacing(folder / name) as temporary:
         temporary.write_bytes(data)
-        os.replace(temporary, folder / name)  # atomic: readers see all of it or nothing
-    finally:
-        temporary.unlink(missing_ok=True)
     return folder / name

@@ -1,11 +1,13 @@
-"""Listing and copying files."""
+"""Listing, copying and replacing files."""
 
 import fnmatch
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-__all__ = ["copy_files_and_create_dirs", "list_dir_recursively_with_ignore"]
+__all__ = ["copy_files_and_create_dirs", "list_dir_recursively_with_ignore", "replacing"]
 
 
 def list_dir_recursively_with_ignore(
@@ -39,3 +41,19 @@ def copy_files_and_create_dirs(files: Iterable[tuple[str, str]]) -> None:
     for source, destination in files:
         os.makedirs(os.path.dirname(os.path.abspath(destination)), exist_ok=True)
         shutil.copyfile(source, destination)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary name beside `path` to write to; renamed to `path` at the end of the `with` block.
+
+    After an error in the block the temporary file is removed, and an older `path` stays as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):  # The folder may not even be one.
+            temporary.unlink(missing_ok=True)

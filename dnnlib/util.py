@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .download import is_url, make_cache_dir_path, open_url, set_cache_dir
-from .files import copy_files_and_create_dirs, list_dir_recursively_with_ignore
+from .files import copy_files_and_create_dirs, list_dir_recursively_with_ignore, replacing
 from .names import (
     call_func_by_name,
     construct_class_by_name,
@@ -44,6 +44,7 @@ __all__ = [
     "list_dir_recursively_with_ignore",
     "make_cache_dir_path",
     "open_url",
+    "replacing",
     "set_cache_dir",
     "tuple_product",
 ]

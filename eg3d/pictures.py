@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from eg3d.files import replacing
+from dnnlib.util import replacing
 
 # Near to far: dark red, orange, pale yellow, blue-green, dark blue.
 _DEPTH_COLORS = np.array(

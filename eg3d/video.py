@@ -7,7 +7,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from eg3d.files import replacing
+from dnnlib.util import replacing
 
 # Constant quality, visually lossless; 4:2:0 in the BT.709 colours that players expect, declared;
 # the index first, so that browsers start at once; no encoder version, so that files repeat.

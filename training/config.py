@@ -9,6 +9,7 @@ from pathlib import Path
 import dnnlib
 from training.loss import REG_TYPES
 from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
+from training.synthesis import block_channels
 from training.triplane import PLANE_RESOLUTION
 
 NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
@@ -207,7 +208,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         ),
         data_loader_kwargs=dict(pin_memory=True, prefetch_factor=2, num_workers=opts.workers),
         G_kwargs=_generator_kwargs(opts, preset, training_set.resolution),
-        D_kwargs=_discriminator_kwargs(opts),
+        D_kwargs=_discriminator_kwargs(opts, preset),
         G_opt_kwargs=_adam(opts.glr),
         D_opt_kwargs=_adam(opts.dlr),
         loss_kwargs=_loss_kwargs(opts, preset),
@@ -285,12 +286,15 @@ def _generator_kwargs(opts, preset, resolution: int) -> dict:
     )
 
 
-def _discriminator_kwargs(opts) -> dict:
+def _discriminator_kwargs(opts, preset) -> dict:
+    epilogue = dict(mbstd_group_size=opts.mbstd_group)
+    if preset.std_of_every_channel:
+        epilogue["mbstd_num_channels"] = block_channels(4, opts.cbase, opts.cmax)
     return dict(
         class_name="training.dual_discriminator.DualDiscriminator",
         block_kwargs=dict(freeze_layers=opts.freezed),
         mapping_kwargs={},
-        epilogue_kwargs=dict(mbstd_group_size=opts.mbstd_group),
+        epilogue_kwargs=epilogue,
         channel_base=opts.cbase,
         channel_max=opts.cmax,
         disc_c_noise=opts.disc_c_noise,

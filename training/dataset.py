@@ -224,7 +224,9 @@ class ImageFolderDataset(Dataset):
         if not self._images:
             raise DatasetError(f"{path}: no images; expected PNG files or others Pillow can read")
         shape = list(self._load_raw_image(0).shape)
-        super().__init__(self._path.stem, [len(self._images), *shape], **options)
+        super().__init__(
+            Path(os.path.abspath(self._path)).stem, [len(self._images), *shape], **options
+        )
         if resolution is not None and shape[1:] != [resolution, resolution]:
             raise DatasetError(
                 f"{self._describe(0)} is {_kind(shape)}, must be {resolution}x{resolution} "

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from dnnlib.util import replacing
+
 
 def setup_snapshot_image_grid(training_set, random_seed: int = 0, grid_size=None):
     """Chooses real images for a grid of `grid_size`, by default one that fills 7680 x 4320 pixels.
@@ -72,5 +74,7 @@ def save_image_grid(
     if img.shape[1] not in (1, 3):
         raise ValueError(f"{fname}: pictures have 1 or 3 channels, not {img.shape[1]}")
     grid = tile(to_uint8(img, drange), grid_size)
-    PIL.Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid).save(fname)
+    picture = PIL.Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
+    with replacing(fname) as temporary:
+        picture.save(temporary, format="PNG")
     return grid

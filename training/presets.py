@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class Preset:
     """`rendering` goes to `rendering_kwargs`; `options` are other defaults for the command's
-    options; `generator`, `superresolution`, `loss` and `run` (of `TrainingConfig`) are settings
-    that no option reaches."""
+    options; `generator`, `superresolution`, `loss` and `run` (fields of `TrainingConfig`) are
+    settings that no option reaches. `std_of_every_channel` shows the discriminator the minibatch
+    standard deviation of each channel in place of their mean: a mean over all channels hardly sees
+    that all cars have one colour, since they are seen from all sides."""
 
     rendering: dict
     options: dict = field(default_factory=dict)
@@ -15,6 +17,7 @@ class Preset:
     superresolution: dict = field(default_factory=dict)
     loss: dict = field(default_factory=dict)
     run: dict = field(default_factory=dict)
+    std_of_every_channel: bool = False
 
 
 _FACES = dict(

@@ -1,6 +1,7 @@
 """What a run writes about itself: the status line, training_stats.jsonl, TensorBoard, timings."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -100,6 +101,7 @@ class RunLog:
             f"img/s {rate:<7.1f}",
             f"maintenance {report('Timing/maintenance_sec', self.maintenance):<6.1f}",
             f"cpumem {report('Resources/cpu_mem_gb', memory):<6.2f}",
+            f"peakmem {report('Resources/peak_cpu_mem_gb', _peak_memory() / gib):<6.2f}",
             f"gpumem {report('Resources/peak_gpu_mem_gb', peak):<6.2f}",
             f"reserved {report('Resources/peak_gpu_mem_reserved_gb', reserved):<6.2f}",
             f"augment {report('Progress/augment', augment_p):.3f}",
@@ -122,7 +124,11 @@ class RunLog:
         """One line of training_stats.jsonl, one point of every TensorBoard curve; ends the tick."""
         self.collector.update()
         stats = self.collector.as_dict()
-        self.jsonl.write(json.dumps(dict(stats, timestamp=time.time())) + "\n")
+        finite = {
+            name: {key: v if math.isfinite(v) else None for key, v in value.items()}
+            for name, value in stats.items()
+        }
+        self.jsonl.write(json.dumps(dict(finite, timestamp=time.time())) + "\n")
         self.jsonl.flush()
         if self.tensorboard is not None:
             walltime = time.time() - self.start_time
@@ -146,3 +152,13 @@ def _tensorboard(run_dir: str | Path):
         print(f"TensorBoard events are skipped ({error}): pip install tensorboard", file=sys.stderr)
         return None
     return SummaryWriter(str(run_dir))
+
+
+def _peak_memory() -> int:
+    """Most bytes of memory that this process has held at once."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return psutil.Process(os.getpid()).memory_info().peak_wset
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dnnlib.util import replacing
 from training.image_grid import save_image_grid
 from training.volumetric_rendering.draws import FixedDraws
 
@@ -21,12 +22,10 @@ def save_snapshot(path: str | Path, training_set_kwargs: dict, **networks) -> No
     for name in ("G", "D", "G_ema", "augment_pipe"):
         module = networks.get(name)
         data[name] = None if module is None else detached(module)
-    temporary = Path(f"{path}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         pickle.dump(data, file, protocol=4)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def detached(module: torch.nn.Module) -> torch.nn.Module:

@@ -3,7 +3,6 @@
 import io
 import json
 import multiprocessing
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from PIL import Image
 from dataset_preprocessing.procedural.cameras import sample_label
 from dataset_preprocessing.procedural.cars import sample_car
 from dataset_preprocessing.procedural.render import render_car
+from dnnlib.util import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same options, the same bytes
 _CHUNK = 16
@@ -164,18 +164,14 @@ def _npy(array: np.ndarray) -> bytes:
 @contextmanager
 def _atomic_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     """Uncompressed zip that takes its name only when the block ends well."""
-    partial_path = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(partial_path, "wb")
-    except OSError as error:
-        raise OSError(f"'{path}' cannot be written: {error.strerror}") from None
-    try:
+    with replacing(path) as partial_path:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(partial_path, "wb")
+        except OSError as error:
+            raise OSError(f"'{path}' cannot be written: {error.strerror}") from None
         with file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             yield archive
-        os.replace(partial_path, path)
-    finally:
-        partial_path.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

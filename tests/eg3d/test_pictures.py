@@ -5,9 +5,10 @@ import PIL.Image
 import pytest
 import torch
 
+from dnnlib.util import replacing
 from eg3d import pictures
 from eg3d.errors import InputError
-from eg3d.files import make_folder, replacing
+from eg3d.files import make_folder
 
 
 def test_to_uint8_is_the_published_conversion():
