@@ -37,9 +37,9 @@ def _add_options(groups):
 
 
 REQUIRED = [
-    ("--gpus", POSITIVE, None, "Number of processes, one a device  [required; demo: 1]"),
-    ("--batch", POSITIVE, None, "Total batch of an iteration  [required; demo: 16]"),
-    ("--gamma", WEIGHT, None, "Weight of the R1 penalty  [required; demo: 0.3]"),
+    ("--gpus", POSITIVE, None, "Number of processes, one a device  [required; demo knows it]"),
+    ("--batch", POSITIVE, None, "Total batch of an iteration  [required; demo knows it]"),
+    ("--gamma", WEIGHT, None, "Weight of the R1 penalty  [required; demo knows it]"),
 ]
 FEATURES = [
     ("--cond", bool, True, "Use the labels"),

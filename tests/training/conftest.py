@@ -24,7 +24,13 @@ def tiny_config(cars, tmp_path):
     """`tiny_config('--option=value', ..., iterations=2)` -> the TrainingConfig of that command."""
 
     def build(*arguments, iterations=2):
-        fixed = [f"--data={cars}", f"--outdir={tmp_path}", "--cfg=demo", "--batch=4"]
+        fixed = [
+            f"--data={cars}",
+            f"--outdir={tmp_path}",
+            "--cfg=demo",
+            "--batch=4",
+            "--mbstd-group=4",
+        ]
         sizes = ["--cbase=64", "--cmax=8", "--neural_rendering_resolution_initial=8"]
         context = train.main.make_context("train", [*fixed, *sizes, *arguments])
         given = {
