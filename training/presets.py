@@ -50,8 +50,8 @@ PRESETS = {
     # Toy cars of 64 x 64 pixels on two CPU cores in minutes: see docs/log.md for what was tried.
     "demo": Preset(
         rendering=dict(
-            depth_resolution=12,
-            depth_resolution_importance=12,
+            depth_resolution=10,
+            depth_resolution_importance=10,
             ray_start=1.35,
             ray_end=2.65,
             box_warp=1.1,
@@ -78,7 +78,7 @@ PRESETS = {
             neural_rendering_resolution_initial=16,
         ),
         generator=dict(plane_resolution=32),
-        superresolution=dict(widths=[32, 16]),
+        superresolution=dict(widths=[64, 32]),
         loss=dict(blur_init_sigma=0),
         run=dict(image_grid=[10, 6]),
         std_of_every_channel=True,
