@@ -49,9 +49,8 @@ def assert_learned(rows, references):
     # and goes on learning after the first snapshots.
     assert last["distance"] <= 0.75 * early["distance"]
 
-    # Measured: 99.98 % and more from the first thousand pictures on, as much as of other true cars.
-    # These fill 70 % of the depths that rays search, so that depths without meaning fail; a run of
-    # half the batch was at 97 % at first.
+    # Measured: 97.5 % after two thousand pictures, 100 % at the end, as much as of other true cars.
+    # These fill 70 % of the depths that rays search, so that depths without meaning fail.
     assert last["inside"] >= 0.99
     assert 0.1 < last["opaque"] < 0.4
     # A flat picture that faces the camera is inside the range as well, but correlates with nothing.
