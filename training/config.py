@@ -104,7 +104,8 @@ def check_supported(opts: dnnlib.EasyDict) -> None:
     }
     for name, (asked, message) in missing.items():
         if asked:
-            raise OptionError(f"--{name}={opts[name]}: {message}")
+            value = ",".join(opts.metrics) if name == "metrics" else opts[name]
+            raise OptionError(f"--{name}={value}: {message}")
     for name, value in opts.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(f"--{name}={value}: must be a finite number")
