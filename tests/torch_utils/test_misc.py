@@ -209,6 +209,7 @@ for sync in (False, True):
         ddp(torch.full([1, 1], float(rank))).sum().backward()
     grads.append(ddp.module.weight.grad.item())
 print(grads)
+torch.distributed.barrier()  # Nobody leaves while another still talks.
 torch.distributed.destroy_process_group()
 """
 
