@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .download import is_url, make_cache_dir_path, open_url, set_cache_dir
+from .download import is_url, make_cache_dir_path, open_url, set_cache_dir, set_offline
 from .files import copy_files_and_create_dirs, list_dir_recursively_with_ignore, replacing
 from .names import (
     call_func_by_name,
@@ -46,6 +46,7 @@ __all__ = [
     "open_url",
     "replacing",
     "set_cache_dir",
+    "set_offline",
     "tuple_product",
 ]
 
