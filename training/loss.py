@@ -52,6 +52,7 @@ class StyleGAN2Loss:
 
     Args:
         G, D: generator and discriminator.
+        augment_pipe: makes of [N, 6, R, R] the pictures that D sees, see `training.augment`.
         r1_gamma: weight of the R1 penalty, 0 for none.
         style_mixing_prob: probability that a batch mixes the latents of two z.
         blur_init_sigma, blur_fade_kimg: blur in front of D, in pixels, and its fade.
@@ -65,6 +66,7 @@ class StyleGAN2Loss:
         self,
         G: torch.nn.Module,
         D: torch.nn.Module,
+        augment_pipe: torch.nn.Module | None = None,
         r1_gamma: float = 10,
         style_mixing_prob: float = 0,
         blur_init_sigma: float = 0,
@@ -84,6 +86,7 @@ class StyleGAN2Loss:
             raise ValueError(f"reg_type must be one of {REG_TYPES}, not {rendering['reg_type']!r}")
         self.G = G
         self.D = D
+        self.augment_pipe = augment_pipe
         self.r1_gamma = r1_gamma
         self.style_mixing_prob = style_mixing_prob
         self.blur_init_sigma = blur_init_sigma
@@ -133,7 +136,8 @@ class StyleGAN2Loss:
 
     def r1(self, batch: Batch, nimg: float) -> Iterator[Term]:
         """R1 penalty of D on real pictures (Mescheder et al. 2018), for D's actual inputs, i.e.
-        after blur; with dual discrimination the gradients of both pictures count alike.
+        after blur and augmentation; with dual discrimination the gradients of both pictures count
+        alike.
 
         Judges the real pictures itself, also in a phase that has just done so in `discriminator`.
         """
@@ -213,9 +217,15 @@ class StyleGAN2Loss:
         return {"image": batch.real_img, "image_raw": _blur(raw, moment.blur_sigma)}
 
     def _prepare(self, images: dict[str, Tensor], moment: Moment) -> dict[str, Tensor]:
-        """What D sees: the final picture blurred, the raw one as it is."""
-        image = _blur(images["image"], moment.blur_sigma)
-        return {"image": image, "image_raw": images["image_raw"]}
+        """What D sees: the final picture blurred, the raw one as it is; both augmented alike."""
+        image, raw = _blur(images["image"], moment.blur_sigma), images["image_raw"]
+        if self.augment_pipe is not None:
+            channels, size = image.shape[1], image.shape[-1]
+            enlarged = filtered_resizing(raw, size, self.resample_filter)
+            pair = self.augment_pipe(torch.cat([image, enlarged], dim=1))
+            image, enlarged = pair.split(channels, dim=1)
+            raw = filtered_resizing(enlarged, raw.shape[-1], self.resample_filter)
+        return {"image": image, "image_raw": raw}
 
     def _judge(self, images: dict, c: Tensor, moment: Moment, update_emas: bool = False) -> Tensor:
         return self.D(self._prepare(images, moment), c, update_emas=update_emas)

@@ -54,6 +54,19 @@ def lazy_optimizer_kwargs(opt_kwargs: dict, interval: float | None) -> dict:
     return dict(opt_kwargs, lr=opt_kwargs["lr"] * ratio, betas=betas)
 
 
+def ada_p(
+    p: float, mean_sign: float, target: float, batch_size: int, interval: int, ada_kimg: float
+) -> float:
+    """Strength p of augmentation after `interval` more batches (StyleGAN2-ADA, section 3).
+
+    Rises where D is surer of real images than wanted, i.e. the mean sign of its logits for them is
+    above `target`, and falls below; by 1 in `ada_kimg` thousand images, and not below 0. There is
+    no upper limit, as published. Nothing changes where no image was judged (NaN).
+    """
+    direction = (mean_sign > target) - (mean_sign < target)
+    return max(p + direction * batch_size * interval / (ada_kimg * 1000), 0.0)
+
+
 def blur_taps(sigma: float) -> list[float] | None:
     """Normalised taps 2^(-(k / sigma)^2) of the blur, |k| <= floor(3 sigma); None where empty."""
     reach = math.floor(sigma * 3)

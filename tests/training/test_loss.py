@@ -4,7 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from training.augment import AUGMENT_PRESETS, AugmentPipe
 from training.dual_discriminator import DualDiscriminator
 from training.loss import Batch, StyleGAN2Loss
 from training.triplane import TriPlaneGenerator
@@ -231,6 +233,7 @@ def test_no_weight_means_no_term(networks):
         dict(filter_mode="none"),
         dict(filter_mode="classic"),
         dict(filter_mode=0.5),
+        dict(augment_pipe=torch.neg),
     ],
     ids=str,
 )
@@ -272,3 +275,68 @@ def test_main_term_of_the_discriminator_moves_only_the_mean_latent(networks):
     moved = [k for k, v in G.state_dict().items() if not torch.equal(v, state[k])]
     assert moved == ["backbone.mapping.w_avg"]
     assert G.neural_rendering_resolution == resolution
+
+
+@contextmanager
+def seen_by(D):
+    """Collects the pairs of pictures that D is called with."""
+    seen = []
+    handle = D.register_forward_pre_hook(lambda module, args: seen.append(dict(args[0])))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def test_pairs_are_blurred_then_augmented_together(networks, assert_scaled):
+    G, D, step = networks
+    given = []
+
+    def pipe(pair):
+        given.append(pair)
+        return pair.flip(3) * 2
+
+    batch = one_batch(step, 2)
+    seen = {}
+    for name, augment_pipe in (("plain", None), ("augmented", pipe)):
+        torch.manual_seed(2)
+        loss = make_loss(G, D, augment_pipe=augment_pipe)
+        with seen_by(D) as seen[name]:
+            list(loss.discriminator(batch, 100_000))
+            next(loss.generator(batch, 100_000))
+    assert len(given) == 3 and len(seen["plain"]) == len(seen["augmented"]) == 3
+    # Real pictures; the generated ones depend on the mean w, which moves in between.
+    plain, augmented, pair = seen["plain"][1], seen["augmented"][1], given[1]
+    resize = dict(mode="bilinear", align_corners=False, antialias=True)
+    enlarged = F.interpolate(plain["image_raw"], size=128, **resize)
+    assert_scaled(pair, torch.cat([plain["image"], enlarged], dim=1))
+    assert_scaled(augmented["image"], plain["image"].flip(3) * 2)
+    size = plain["image_raw"].shape[-1]
+    reduced = F.interpolate(enlarged.flip(3) * 2, size=size, **resize)
+    assert_scaled(augmented["image_raw"], reduced)
+
+
+def test_r1_counts_gradients_at_the_augmented_pictures(networks, assert_scaled):
+    G, D, step = networks
+    batch = one_batch(step)
+    loss = make_loss(G, D, augment_pipe=lambda pair: pair * 3)
+    with seen_by(D) as seen:
+        term = next(loss.r1(batch, 100_000))
+    pictures = {name: image.detach().requires_grad_(True) for name, image in seen[0].items()}
+    grads = torch.autograd.grad(D(pictures, batch.real_c).sum(), list(pictures.values()))
+    penalty = sum(grad.square().flatten(1).sum(1) for grad in grads)
+    assert_scaled(term.stats["Loss/r1_penalty"].detach(), penalty)
+
+
+def test_every_term_works_through_augmentation(networks):
+    G, D, step = networks
+    batch = one_batch(step, 2)
+    pipe = AugmentPipe(**AUGMENT_PRESETS["bgc"])
+    loss = make_loss(G, D, augment_pipe=pipe)
+    phases = [(G, loss.generator), (D, loss.discriminator), (D, loss.r1)]
+    for module, terms in phases:
+        module.zero_grad(set_to_none=True)
+        accumulate(module, terms(batch, 100_000), 1)
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
+        assert grads and all(torch.isfinite(grad).all() for grad in grads)
+        assert any(grad.abs().max() > 0 for grad in grads)

@@ -54,3 +54,21 @@ def test_lazy_optimizer_settings():
     sixteenth = schedules.lazy_optimizer_kwargs(dict(lr=0.002, betas=[0, 0.99]), 16)
     assert sixteenth["betas"][1] == pytest.approx(0.99058546, abs=1e-8)
     assert math.isclose(sixteenth["lr"], 0.0018823529, abs_tol=1e-9)
+
+
+def test_ada_rises_and_falls_by_its_step():
+    step = 32 * 4 / 500_000
+    assert schedules.ada_p(0.2, 0.7, 0.6, 32, 4, 500) == pytest.approx(0.2 + step)
+    assert schedules.ada_p(0.2, 0.5, 0.6, 32, 4, 500) == pytest.approx(0.2 - step)
+    assert schedules.ada_p(0.2, 0.6, 0.6, 32, 4, 500) == 0.2
+    assert schedules.ada_p(0.2, 0.7, 0.6, 32, 4, 100) == pytest.approx(0.2 + 5 * step)
+    p = 0.0
+    for _ in range(500_000 // 128):
+        p = schedules.ada_p(p, 1.0, 0.6, 32, 4, 500)
+    assert p == pytest.approx(1, abs=step)
+
+
+def test_ada_stays_from_0_on():
+    assert schedules.ada_p(0.0001, -1.0, 0.6, 32, 4, 500) == 0
+    assert schedules.ada_p(1.2, 1.0, 0.6, 32, 4, 500) > 1.2
+    assert schedules.ada_p(0.3, math.nan, 0.6, 32, 4, 500) == 0.3  # Nobody was judged.
