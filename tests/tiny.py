@@ -30,7 +30,7 @@ _RENDERING = dict(
 
 
 def tiny_generator(seed: int = 0) -> TriPlaneGenerator:
-    """64 x 64 pictures, rendered at 16 x 16 where the constructor would say 64 x 64.
+    """32 x 32 pictures, rendered at 8 x 8 where the constructor would say 64 x 64.
 
     The live options differ from those that the constructor was given, as in trained networks.
     """
@@ -39,28 +39,28 @@ def tiny_generator(seed: int = 0) -> TriPlaneGenerator:
         z_dim=8,
         c_dim=25,
         w_dim=8,
-        img_resolution=64,
+        img_resolution=32,
         img_channels=3,
         mapping_kwargs=dict(num_layers=2),
         rendering_kwargs=dict(_RENDERING),
         sr_kwargs=dict(widths=[8, 8], input_resolution=16),
-        plane_resolution=16,
+        plane_resolution=8,
         channel_base=128,
         channel_max=8,
     )
     G.register_buffer("dataset_label_std", torch.rand(25))
-    G.neural_rendering_resolution = 16
+    G.neural_rendering_resolution = 8
     G.rendering_kwargs["depth_resolution"] = 7
     randomize(G)
     return G.eval().requires_grad_(False)
 
 
 def tiny_discriminator(seed: int = 0) -> DualDiscriminator:
-    """For pictures of 64 x 64."""
+    """For pictures of 32 x 32."""
     torch.manual_seed(seed)
     D = DualDiscriminator(
         c_dim=25,
-        img_resolution=64,
+        img_resolution=32,
         img_channels=3,
         channel_base=128,
         channel_max=8,

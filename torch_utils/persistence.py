@@ -12,7 +12,6 @@ import functools
 import importlib
 import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,8 +22,10 @@ import numpy as np
 import torch
 
 from dnnlib.util import EasyDict
+from torch_utils import pickle_reading
+from torch_utils.pickle_writing import portable_state
 
-__all__ = ["allow_classes", "import_hook", "is_persistent", "persistent_class"]
+__all__ = ["allow_classes", "find_class", "import_hook", "is_persistent", "persistent_class"]
 
 _version = 6  # of the layout of `meta`; 6 is what all published checkpoints have
 
@@ -70,6 +71,16 @@ _CLASSES = {
         "Generator",
     ),
 }
+
+# Classes that files name by reference, and where they are.
+_PLAIN_CLASSES = {
+    "OSGDecoder": "training.triplane",
+    "ImportanceRenderer": "training.volumetric_rendering.renderer",
+    "MipRayMarcher2": "training.volumetric_rendering.ray_marcher",
+    "RaySampler": "training.volumetric_rendering.ray_sampler",
+}
+
+_MIGRATIONS = "training.migrations"  # by name, for this layer lies below
 
 _SHIM = re.compile(r"from ([\w.]+) import \*\n")
 
@@ -164,13 +175,19 @@ def _reconstruct_persistent_obj(meta: Mapping[str, Any]) -> Any:
             f"a persistent object must have type 'class' and a class_name, got "
             f"{meta.get('type')!r} and {meta.get('class_name')!r}"
         )
-    cls = _find_class(meta.class_name, meta.get("module_src"))
+    cls = find_class(meta.class_name, meta.get("module_src"))
     obj = cls.__new__(cls)
-    _set_state(obj, meta.state)
+    _set_state(obj, importlib.import_module(_MIGRATIONS).migrate(meta.class_name, meta.state))
     return obj
 
 
-def _find_class(name: str, module_src: str | None) -> type:
+def find_class(name: str, module_src: str | None = None) -> type:
+    """The class that stands for the persistent class `name` of a file.
+
+    One that `allow_classes` names, else one from the fixed table of this project's own. Of
+    `module_src` only an import line as written here is regarded, and only to choose between two
+    modules of the table that both have the name. Raises pickle.UnpicklingError for unknown names.
+    """
     allowed = _allowed.get()
     if name in allowed:
         return allowed[name]
@@ -186,6 +203,18 @@ def _find_class(name: str, module_src: str | None) -> type:
     if not is_persistent(cls):
         raise pickle.UnpicklingError(f"{module.__name__} has no persistent class {name!r}")
     return cls
+
+
+def _find_plain_class(name: str) -> type | None:
+    """The class that a file names in a module which only the program that wrote it had."""
+    if name in _allowed.get():
+        return _allowed.get()[name]
+    if name not in _PLAIN_CLASSES:
+        return None
+    return getattr(importlib.import_module(_PLAIN_CLASSES[name]), name)
+
+
+pickle_reading.install(_find_plain_class)
 
 
 def _module_to_src(module: ModuleType | str) -> str:
@@ -217,14 +246,17 @@ def _public_module(cls: type) -> str:
 
 def _reduce(self: Any) -> tuple:
     cls = type(self)
+    state = portable_state(_attributes(self), is_module=isinstance(self, torch.nn.Module))
     if not is_persistent(cls):  # a plain subclass is pickled as plain classes are
-        return copyreg.__newobj__, (cls,), _attributes(self)
+        return copyreg.__newobj__, (cls,), state
+    migrations = importlib.import_module(_MIGRATIONS)
+    state[migrations.VERSION_ENTRY] = migrations.STATE_VERSION
     meta = {
         "type": "class",
         "version": _version,
         "module_src": cls._orig_module_src,
         "class_name": cls._orig_class_name,
-        "state": _portable_state(self),
+        "state": state,
     }
     return _reconstruct_persistent_obj, (meta,)
 
@@ -255,29 +287,6 @@ def _init_args(self: Any) -> tuple:
 
 def _init_kwargs(self: Any) -> EasyDict:
     return EasyDict(copy.deepcopy(self._init_kwargs))
-
-
-def _portable_state(obj: Any) -> dict[str, Any]:
-    """The attributes, in types that every version of torch and NumPy can read."""
-    state = {name: _without_numpy_scalars(value) for name, value in _attributes(obj).items()}
-    if isinstance(obj, torch.nn.Module):
-        for name, value in state.items():
-            # Old versions of torch keep these in OrderedDicts and call methods of theirs.
-            is_container = name in ("_parameters", "_buffers", "_modules")
-            if type(value) is dict and (is_container or name.endswith("_hooks")):
-                state[name] = OrderedDict(value)
-    return state
-
-
-def _without_numpy_scalars(value: Any) -> Any:
-    # A pickled NumPy scalar ties the file to the module layout of NumPy 1 or of NumPy 2.
-    if isinstance(value, np.generic):
-        return value.item()
-    if type(value) in (list, tuple):
-        return type(value)(map(_without_numpy_scalars, value))
-    if type(value) in (dict, OrderedDict, EasyDict):
-        return type(value)((k, _without_numpy_scalars(v)) for k, v in value.items())
-    return value
 
 
 _ALWAYS_PICKLEABLE = (

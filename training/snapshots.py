@@ -2,28 +2,29 @@
 
 import copy
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from dnnlib.util import replacing
+from torch_utils.pickle_writing import PortablePickler, plain_numbers
 from training.image_grid import save_image_grid
 from training.volumetric_rendering.draws import FixedDraws
 
 
 def save_snapshot(path: str | Path, training_set_kwargs: dict, **networks) -> None:
-    """Writes `{training_set_kwargs, G, D, G_ema, augment_pipe}` with `pickle`, atomically.
+    """Writes `{training_set_kwargs, G, D, G_ema, augment_pipe}` as a pickle, atomically.
 
-    Networks are stored in eval mode, without gradients, on the CPU.
+    Networks are stored in eval mode, without gradients, on the CPU. The same networks give the
+    same bytes.
     """
-    data = {"training_set_kwargs": dict(training_set_kwargs)}
+    data = {"training_set_kwargs": plain_numbers(dict(training_set_kwargs))}
     for name in ("G", "D", "G_ema", "augment_pipe"):
         module = networks.get(name)
         data[name] = None if module is None else detached(module)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        pickle.dump(data, file, protocol=4)
+        PortablePickler(file, protocol=4).dump(data)
         file.flush()
         os.fsync(file.fileno())
 
@@ -48,6 +49,15 @@ class Sampler:
         self.c = c
         self.grid_size = grid_size
         self.chunk = chunk
+
+    def state_dict(self) -> dict:
+        """The latents and cameras."""
+        return dict(z=self.z.cpu(), c=self.c.cpu())
+
+    def load_state_dict(self, state: dict) -> None:
+        """Takes over the latents and cameras, unless this grid has another size."""
+        if state["z"].shape == self.z.shape:
+            self.z, self.c = (state[key].to(self.z.device) for key in ("z", "c"))
 
     @torch.no_grad()
     def render(self, G: torch.nn.Module) -> dict[str, np.ndarray]:

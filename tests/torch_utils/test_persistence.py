@@ -14,6 +14,7 @@ import torch
 from dnnlib.util import EasyDict
 from torch_utils import persistence
 from torch_utils.persistence import allow_classes, is_persistent, persistent_class
+from training.migrations import STATE_VERSION
 
 
 @persistent_class
@@ -112,7 +113,7 @@ def test_layout_of_meta():
 def test_state_suits_other_versions_of_torch_and_numpy():
     net = Net(2).eval()
     state = meta_of(net)["state"]
-    assert set(state) == set(vars(net))
+    assert set(state) == {*vars(net), "_state_version"}
     for name, value in state.items():
         if name in ("_parameters", "_buffers", "_modules") or name.endswith("_hooks"):
             assert type(value) is OrderedDict, name
@@ -148,6 +149,7 @@ def test_plain_subclass_stays_itself():
         again = pickle.loads(pickle.dumps(net))
     assert_same(net, again)
     assert_same(net, copy.deepcopy(net))
+    assert not any("numpy" in text for text in strings_of(pickle.dumps(net, protocol=4)))
 
 
 def test_deepcopy_is_exact():
@@ -175,8 +177,9 @@ def test_allowing_is_scoped():
             pickle.loads(data)
         with pytest.raises(pickle.UnpicklingError, match="'Net'"):
             pickle.loads(data)
-    with pytest.raises(pickle.UnpicklingError, match="never run"):
+    with pytest.raises(pickle.UnpicklingError, match="never run") as error:
         pickle.loads(data)
+    assert "allow_classes({'Layer': ...})" in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(TypeError, match="Net"), allow_classes({"Net": "builtins.eval"}):
         pass
 
@@ -228,6 +231,29 @@ def test_table_of_known_classes(monkeypatch):
     assert persistence._src_to_module(shim) is two
     with pytest.raises(pickle.UnpicklingError, match="Conv2dLayer"):
         rebuilt("Conv2dLayer", published)  # known, but the module lacks it
+
+
+def test_find_class():
+    from training.triplane import TriPlaneGenerator
+
+    assert persistence.find_class("TriPlaneGenerator") is TriPlaneGenerator
+    with allow_classes(dict(OURS, TriPlaneGenerator=Value)):
+        assert persistence.find_class("Layer", "whatever") is Layer
+        assert persistence.find_class("TriPlaneGenerator") is Value
+    with pytest.raises(pickle.UnpicklingError, match="'eval'"):
+        persistence.find_class("eval", "from builtins import *\n")
+
+
+def test_state_version_comes_and_goes():
+    value = Value(np.float64(3))
+    assert meta_of(value)["state"]["_state_version"] == STATE_VERSION
+    meta = meta_of(value)
+    with allow_classes(OURS):
+        again = persistence._reconstruct_persistent_obj(meta)
+        assert vars(again).keys() == vars(value).keys() and type(again.number) is float
+        meta["state"]["_state_version"] = STATE_VERSION + 1
+        with pytest.raises(pickle.UnpicklingError, match="Value: made by a newer version"):
+            persistence._reconstruct_persistent_obj(meta)
 
 
 def test_files_name_the_public_module():
