@@ -15,9 +15,6 @@ from torch_utils import persistence
 from torch_utils.ops import upfirdn2d
 from training.networks_stylegan2 import SynthesisBlock
 
-# Options of other networks that programs pass along; nothing here depends on them.
-_NOT_OURS = ("num_fp16_res", "conv_clamp", "channel_base", "channel_max")
-
 
 class Layout(NamedTuple):
     """Sizes of a published configuration; `has_filter` keeps a buffer that its files contain."""
@@ -47,6 +44,8 @@ class Superresolution(torch.nn.Module):
         img_resolution: side of the picture.
         sr_num_fp16_res: above 0, all blocks run in half precision on a GPU, clamped at 256.
         sr_antialias: antialias where the input is larger than `input_resolution`.
+        num_fp16_res, conv_clamp, channel_base, channel_max: options of the other networks, which
+            programs pass along; nothing here depends on them.
         input_resolution: default half the picture's side, at most 128.
         widths: output channels of each block.
         w_dim: size of the latents.
@@ -61,14 +60,17 @@ class Superresolution(torch.nn.Module):
         img_resolution: int,
         sr_num_fp16_res: int = 0,
         sr_antialias: bool = True,
+        num_fp16_res: int = 4,
+        conv_clamp: float | None = None,
+        channel_base: int | None = None,
+        channel_max: int | None = None,
+        *,
         input_resolution: int | None = None,
         widths: Sequence[int] | None = None,
         w_dim: int = 512,
         **block_kwargs,
     ):
         super().__init__()
-        for name in _NOT_OURS:
-            block_kwargs.pop(name, None)
         if self.layout is not None:
             if img_resolution != self.layout.img_resolution:
                 raise ValueError(

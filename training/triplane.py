@@ -255,9 +255,20 @@ class TriPlaneGenerator(torch.nn.Module):
         c: Tensor,
         truncation_psi: float = 1,
         truncation_cutoff: int | None = None,
+        neural_rendering_resolution: int | None = None,
         update_emas: bool = False,
+        cache_backbone: bool = False,
+        use_cached_backbone: bool = False,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
         """`mapping` and `synthesis` with one camera for conditioning and rendering."""
         ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas=update_emas)
-        return self.synthesis(ws, c, update_emas=update_emas, **synthesis_kwargs)
+        return self.synthesis(
+            ws,
+            c,
+            neural_rendering_resolution,
+            update_emas,
+            cache_backbone,
+            use_cached_backbone,
+            **synthesis_kwargs,
+        )
