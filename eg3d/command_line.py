@@ -9,10 +9,11 @@ from typing import Any
 
 import click
 
-from dnnlib.util import EasyDict
+from dnnlib.util import EasyDict, set_offline
 from eg3d.errors import InputError
 from eg3d.generate import MODES, Style
 from eg3d.model import Model, load
+from training.network_files import NetworkFileError
 
 _SEED = re.compile(r"(\d+)(?:-(\d+))?")
 _GRID = re.compile(r"(\d+)[x,](\d+)")
@@ -102,7 +103,18 @@ def _note_reload(ctx: click.Context, param: click.Parameter, value: bool | None)
 
 _SHARED = [
     click.option(
-        "--network", required=True, metavar="PATH|URL", help="Snapshot; its G_ema is used."
+        "--network",
+        required=True,
+        metavar="PATH|URL",
+        help="Snapshot (.pkl, .safetensors) or run directory; its G_ema is used.",
+    ),
+    click.option(
+        "--trust",
+        is_flag=True,
+        help="Unpickle the file, for classes of your own; it may run any code.",
+    ),
+    click.option(
+        "--offline", is_flag=True, help="Download nothing; use what was downloaded before."
     ),
     click.option("--seeds", type=SeedList(), required=True, help="Such as 0-7,12."),
     click.option("--outdir", type=click.Path(path_type=Path), required=True, metavar="DIR"),
@@ -172,13 +184,13 @@ def shared_options(default_samples: float) -> Callable:
 
 
 def one_line_errors(function: Callable) -> Callable:
-    """Decorator: InputError and OSError end the command with status 1 and one line."""
+    """Decorator: errors about input and files end the command with status 1 and one line."""
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (InputError, OSError) as error:
+        except (InputError, NetworkFileError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
     return guarded
@@ -186,7 +198,9 @@ def one_line_errors(function: Callable) -> Callable:
 
 def open_model(options: EasyDict) -> tuple[Model, Style]:
     """The model and the style that the shared options ask for, checked against each other."""
-    model = load(options.network, device=options.device)
+    if options.offline:
+        set_offline(True)
+    model = load(options.network, device=options.device, trust=options.trust)
     if options.fov_deg is not None:
         model = model.with_fov(options.fov_deg)
     cutoff = options.trunc_cutoff

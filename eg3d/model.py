@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -139,17 +139,23 @@ class Model:
 
 
 def load(
-    path_or_url: str | os.PathLike,
+    path_or_url: str | os.PathLike | BinaryIO,
     network: str = "G_ema",
     device: str | torch.device | None = None,
+    trust: bool = False,
 ) -> Model:
-    """Opens a snapshot; `network` 'G_ema' (averaged weights) or 'G'; device: a GPU if there is one.
+    """Opens a snapshot (.pkl) or a file in the plain format (.safetensors); runs nothing of it.
 
-    As any pickle, the file can run code: open only files that you trust. Raises SnapshotError and
-    InputError, each with one line that says what is wrong.
+    Args:
+        path_or_url: also an open file, or a run directory, which stands for its newest snapshot.
+        network: 'G_ema', the averaged weights, or 'G'.
+        device: default a GPU if there is one.
+        trust: unpickle a file of your own that has classes of your own; it may run any code.
+
+    Raises SnapshotError and InputError, each with one line that says what is wrong.
     """
     device = _device(device)
-    generator = load_network(path_or_url, network)
+    generator = load_network(path_or_url, network, trust)
     if not (hasattr(generator, "planes") and hasattr(generator, "render")):
         kind = type(generator).__name__
         raise SnapshotError(f"{path_or_url}: {network} is a {kind}, not a tri-plane generator")

@@ -25,6 +25,8 @@ METHODS = ["training.epigraf", "training.mimic3d"]
 EG3D_MAY_IMPORT = [
     "training.cameras",
     "training.dual_discriminator",
+    "training.network_files",
+    "training.network_record",
     "training.networks_stylegan2",
     "training.superresolution",
     "training.triplane",

@@ -13,13 +13,13 @@ from training.image_grid import save_image_grid
 from training.volumetric_rendering.draws import FixedDraws
 
 
-def save_snapshot(path: str | Path, training_set_kwargs: dict, **networks) -> None:
+def save_snapshot(path: str | Path, training_set_kwargs: dict | None, **networks) -> None:
     """Writes `{training_set_kwargs, G, D, G_ema, augment_pipe}` as a pickle, atomically.
 
     Networks are stored in eval mode, without gradients, on the CPU. The same networks give the
     same bytes.
     """
-    data = {"training_set_kwargs": plain_numbers(dict(training_set_kwargs))}
+    data = {"training_set_kwargs": plain_numbers(training_set_kwargs)}
     for name in ("G", "D", "G_ema", "augment_pipe"):
         module = networks.get(name)
         data[name] = None if module is None else detached(module)

@@ -36,7 +36,9 @@ def setup_filter(
     `separable` (default: from 8 taps on, where two passes are cheaper). `normalize` makes the taps
     sum to 1, `gain` is that of the 2-D filter. The argument itself is never changed.
     """
-    taps = torch.as_tensor(1.0 if f is None else f, dtype=torch.float32)
+    # Named, so that the taps are real where a network is being built on the meta device.
+    origin = f.device if isinstance(f, torch.Tensor) else "cpu"
+    taps = torch.as_tensor(1.0 if f is None else f, dtype=torch.float32, device=origin)
     if taps.ndim > 2 or taps.numel() == 0:
         raise ValueError(f"a filter has 0, 1 or 2 dimensions and taps, got {list(taps.shape)}")
     taps = taps.reshape(1) if taps.ndim == 0 else taps

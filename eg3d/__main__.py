@@ -1,0 +1,45 @@
+"""`python -m eg3d`: what a file of networks holds, and conversion between the two formats."""
+
+from pathlib import Path
+
+import click
+
+from dnnlib.util import set_offline
+from eg3d.command_line import one_line_errors
+
+
+@click.group()
+@click.option("--offline", is_flag=True, help="Download nothing; use what was downloaded before.")
+def main(offline: bool) -> None:
+    """Looks into files of networks, and converts them. Runs nothing of a file."""
+    if offline:
+        set_offline(True)
+
+
+@main.command()
+@click.argument("file", metavar="FILE|URL")
+@one_line_errors
+def info(file: str) -> None:
+    """Prints what FILE holds, without building it."""
+    from eg3d.info import describe
+    from eg3d.loading import read
+
+    click.echo(describe(read(file)))
+
+
+@main.command()
+@click.argument("source", metavar="A")
+@click.argument("dest", metavar="B", type=click.Path(path_type=Path, dir_okay=False))
+@one_line_errors
+def convert(source: str, dest: Path) -> None:
+    """Converts A (path or web address) to B: .pkl to .safetensors, or back, bit for bit."""
+    from eg3d.loading import read
+    from training.network_files import write_networks
+
+    content = read(source)
+    write_networks(dest, content)
+    click.echo(f"{dest}: {', '.join(content.records)}")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m eg3d")
