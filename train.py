@@ -45,7 +45,7 @@ FEATURES = [
     ("--cond", bool, True, "Use the labels"),
     ("--mirror", bool, False, "Add the mirrored images, with mirrored cameras"),
     ("--aug", click.Choice(["noaug", "ada", "fixed"]), "noaug", "Augmentation"),
-    ("--resume", str, None, "Snapshot to start from"),
+    ("--resume", str, None, "Snapshot to start from; or latest: newest run; none: a new run"),
     ("--freezed", NATURAL, 0, "First layers of D that are not trained (Freeze-D)"),
     ("--p", SHARE, 0.2, "Probability of --aug=fixed"),
     ("--target", SHARE, 0.6, "Target of --aug=ada"),
@@ -63,6 +63,8 @@ RUN = [
     ("--tick", POSITIVE, 4, "Thousands of images between status lines"),
     ("--snap", POSITIVE, 50, "Ticks between snapshots"),
     ("--seed", SEED, 0, "Random seed"),
+    ("--checkpoint-minutes", WEIGHT, 10, "Minutes between checkpoints, 0: one a tick"),
+    ("--nan-limit", NATURAL, 100, "Steps of a tick that may have a NaN or infinity"),
     ("--nobench", bool, False, "Switch cuDNN's autotuner off"),
     ("--workers", POSITIVE, 3, "Data loading processes per device"),
 ]
@@ -95,7 +97,15 @@ RENDERING = [
 ]
 
 
-@click.command(context_settings=dict(token_normalize_func=lambda name: name.replace("_", "-")))
+EPILOG = """The same command goes on where it was stopped or killed. Exit status: 0 at the end of
+the run, 75 after SIGTERM or Ctrl-C (a checkpoint was written), 1 for an error, 2 for a wrong
+option."""
+
+
+@click.command(
+    epilog=EPILOG,
+    context_settings=dict(token_normalize_func=lambda name: name.replace("_", "-")),
+)
 @click.option("--outdir", required=True, help="Parent of run directories")
 @click.option("--cfg", type=click.Choice(CFGS), required=True, help="Preset")
 @click.option("--data", required=True, help="Dataset: folder or zip")
@@ -112,7 +122,9 @@ def main(ctx: click.Context, **options) -> None:
     only and runs on a CPU.
     """
     from training import config as configuration
+    from training import runs
     from training.dataset import ImageFolderDataset
+    from training.stopping import EXIT_STATUS
     from training.training_loop import launch
 
     given = {
@@ -126,10 +138,13 @@ def main(ctx: click.Context, **options) -> None:
             click.echo(line, err=True)
         training_set = ImageFolderDataset(path=opts.data, use_labels=True)
         config = configuration.build_config(opts, training_set)
+        choice = runs.choose(config, opts.resume)
+        if choice.notice:
+            click.echo(choice.notice)
         if opts.dry_run:
-            click.echo(f"{configuration.describe(config)}\nDry run; exiting.")
-            return
-        launch(config)
+            click.echo(f"{configuration.describe(choice.config)}\nDry run; exiting.")
+        elif not choice.finished and not launch(choice.config, choice.lock):
+            ctx.exit(EXIT_STATUS)
 
 
 @contextmanager
@@ -137,12 +152,14 @@ def _errors_of_one_line() -> Iterator[None]:
     """What a user can mend becomes one line; log.txt has the traceback."""
     import torch
 
+    from training.checkpoints import CheckpointError
     from training.config import OptionError
     from training.dataset import DatasetError
+    from training.guard import NonFiniteError
 
     try:
         yield
-    except OptionError as error:
+    except (OptionError, CheckpointError, NonFiniteError) as error:
         raise click.ClickException(str(error)) from None
     except DatasetError as error:
         raise click.ClickException(f"--data: {error}") from None

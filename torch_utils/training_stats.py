@@ -12,7 +12,14 @@ import torch
 
 from dnnlib.util import EasyDict
 
-__all__ = ["Collector", "init_multiprocessing", "report", "report0"]
+__all__ = [
+    "Collector",
+    "init_multiprocessing",
+    "load_state_dict",
+    "report",
+    "report0",
+    "state_dict",
+]
 
 
 class _Registry:
@@ -34,6 +41,22 @@ class _Registry:
         sums = torch.stack([torch.ones_like(elements).sum(), elements.sum(), (elements**2).sum()])
         counter = counters.get(elements.device)
         counters[elements.device] = sums.double() if counter is None else counter + sums
+
+    def state_dict(self) -> dict:
+        return dict(
+            totals={name: total.clone() for name, total in self.totals.items()},
+            pending={
+                name: {str(device): counter.cpu() for device, counter in counters.items()}
+                for name, counters in self.pending.items()
+            },
+        )
+
+    def load_state_dict(self, state: dict) -> None:
+        self.totals = dict(state["totals"])
+        self.pending = {
+            name: {torch.device(device): counter.to(device) for device, counter in counters.items()}
+            for name, counters in state["pending"].items()
+        }
 
     def sync(self, names: list[str]) -> dict[str, torch.Tensor]:
         """Moves what is pending for the names into the totals, which it returns."""
@@ -78,6 +101,17 @@ def report0(name: str, value: Any) -> Any:
     """Like `report`, but counts only on rank 0; the other processes register the name."""
     _registry.add(name, value if _registry.rank == 0 else [])
     return value
+
+
+def state_dict() -> dict:
+    """All that was reported in this process, as plain containers and tensors."""
+    return _registry.state_dict()
+
+
+def load_state_dict(state: dict) -> None:
+    """Replaces all that was reported in this process by what `state_dict` returned. Collectors
+    have a state of their own, to be restored as well."""
+    _registry.load_state_dict(state)
 
 
 class Collector:
@@ -138,6 +172,14 @@ class Collector:
 
     def __getitem__(self, name: str) -> float:
         return self.mean(name)
+
+    def state_dict(self) -> dict:
+        """The last values, and what was read up to the last call of `update`."""
+        return dict(last=dict(self._last), moments=dict(self._moments))
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from what `state_dict` returned."""
+        self._last, self._moments = dict(state["last"]), dict(state["moments"])
 
     def _get(self, name: str) -> list[float]:
         if not self._regex.fullmatch(name):

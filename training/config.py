@@ -3,15 +3,18 @@
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import dnnlib
+from training.augment import AUGMENT_PRESETS
 from training.loss import REG_TYPES
 from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
 from training.synthesis import block_channels
 from training.triplane import PLANE_RESOLUTION
 
+FADES = ("blur_init_sigma", "gpc_reg_fade_kimg")  # of the loss; 0: none
+RESUME_WORDS = ("latest", "none")
 NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 
 
@@ -24,6 +27,7 @@ class TrainingConfig:
     """Everything `training_loop` needs; written to training_options.json.
 
     `image_grid` is the (columns, rows) of the sample pictures, by default as many as fill 8K.
+    `ada_target` adapts the strength of augmentation, which begins at `augment_p`.
     """
 
     run_dir: str
@@ -43,11 +47,19 @@ class TrainingConfig:
     ema_rampup: float | None = 0.05
     G_reg_interval: float | None = None
     D_reg_interval: float | None = 16
+    augment_kwargs: dict | None = None
+    augment_p: float = 0
+    ada_target: float | None = None
+    ada_interval: int = 4
+    ada_kimg: float = 500
+    resume_pkl: str | None = None
     total_kimg: int = 25000
     kimg_per_tick: int = 4
     image_snapshot_ticks: int = 50
     network_snapshot_ticks: int = 50
     cudnn_benchmark: bool = True
+    checkpoint_minutes: float = 10
+    nan_limit: int = 100
     image_grid: list[int] | None = None
 
 
@@ -72,7 +84,7 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
     needs = {
         "--aug=fixed": (opts.aug == "fixed", ["p"]),
         "--aug=ada": (opts.aug == "ada", ["target"]),
-        "--resume": (opts.resume is not None, ["resume_blur"]),
+        "--resume with a snapshot": (starting_snapshot(opts) is not None, ["resume_blur"]),
         "--gen_pose_cond=True": (
             opts.gen_pose_cond,
             ["gpc_reg_prob", "gpc_reg_fade_kimg", "c_scale"],
@@ -97,8 +109,6 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
 def check_supported(opts: dnnlib.EasyDict) -> None:
     """Raises OptionError for options whose part is not built, or whose value makes no sense."""
     missing = {
-        "aug": (opts.aug != "noaug", "augmentation is not built yet: use --aug=noaug"),
-        "resume": (opts.resume is not None, "resuming is not built yet: leave it out"),
         "gpus": (opts.gpus > 1, "training in several processes is not built yet: use --gpus=1"),
         "metrics": (bool(opts.metrics), "metrics are not built yet: use --metrics=none"),
     }
@@ -125,6 +135,11 @@ def check_supported(opts: dnnlib.EasyDict) -> None:
         raise OptionError(f"--decoder_lr_mul={opts.decoder_lr_mul}: must be above 0")
     if not opts.cond:
         raise OptionError("--cond=False: a tri-plane generator needs the cameras: use --cond=True")
+
+
+def starting_snapshot(opts: dnnlib.EasyDict) -> str | None:
+    """The file or web address of `--resume`, None where that is unset or one of its words."""
+    return None if opts.resume in RESUME_WORDS else opts.resume
 
 
 def check_batch(opts: dnnlib.EasyDict) -> int:
@@ -196,7 +211,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
     batch_gpu = check_batch(opts)
     check_data(opts, training_set)
     preset = PRESETS[opts.cfg]
-    return TrainingConfig(
+    config = TrainingConfig(
         run_dir=next_run_dir(opts, training_set.name),
         training_set_kwargs=dict(
             class_name="training.dataset.ImageFolderDataset",
@@ -220,12 +235,33 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         batch_gpu=batch_gpu,
         ema_kimg=opts.batch * 10 / 32,
         G_reg_interval=opts.density_reg_every if opts.density_reg > 0 else None,
+        augment_kwargs=_augment_kwargs(opts),
+        augment_p=opts.p if opts.aug == "fixed" else 0,
+        ada_target=opts.target if opts.aug == "ada" else None,
         total_kimg=opts.kimg,
         kimg_per_tick=opts.tick,
         image_snapshot_ticks=opts.snap,
         network_snapshot_ticks=opts.snap,
         cudnn_benchmark=not opts.nobench,
+        checkpoint_minutes=opts.checkpoint_minutes,
+        nan_limit=opts.nan_limit,
         **preset.run,
+    )
+    snapshot = starting_snapshot(opts)
+    if snapshot is None:
+        return config
+    return as_fine_tune(config, snapshot, keep_fades=opts.resume_blur)
+
+
+def as_fine_tune(config: TrainingConfig, snapshot: str, keep_fades: bool = False) -> TrainingConfig:
+    """The configuration of a run that starts from a snapshot: ADA adapts faster, the average of the
+    weights has its full length at once, and unless `keep_fades` nothing is blurred or swapped as in
+    the beginning of a training."""
+    loss = dict(config.loss_kwargs)
+    if not keep_fades:
+        loss.update(dict.fromkeys(FADES, 0))
+    return replace(
+        config, resume_pkl=str(snapshot), ada_kimg=100, ema_rampup=None, loss_kwargs=loss
     )
 
 
@@ -320,6 +356,12 @@ def _loss_kwargs(opts, preset) -> dict:
         filter_mode="antialiased",
     )
     return dict(loss, **preset.loss)
+
+
+def _augment_kwargs(opts) -> dict | None:
+    if opts.aug == "noaug":
+        return None
+    return dict(class_name="training.augment.AugmentPipe", **AUGMENT_PRESETS["bgc"])
 
 
 def describe(config: TrainingConfig) -> str:

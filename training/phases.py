@@ -9,6 +9,7 @@ import torch
 import dnnlib
 from torch_utils import training_stats
 from training import schedules
+from training.guard import StepCheck, bad_gradients
 from training.loss import Batch, StyleGAN2Loss, Term
 
 LossFunction = Callable[[Batch, float], Iterator[Term]]
@@ -23,6 +24,10 @@ class Phase:
     opt: torch.optim.Optimizer
     losses: tuple[LossFunction, ...]
     interval: float
+
+    def trained(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """The parameters that have any elements, with their names."""
+        return [(name, p) for name, p in self.module.named_parameters() if p.numel() > 0]
 
 
 def make_phases(
@@ -53,22 +58,29 @@ def make_phases(
     return phases
 
 
-def run_phase(phase: Phase, batches: list[Batch], nimg: float) -> None:
+def run_phase(phase: Phase, batches: list[Batch], nimg: float) -> StepCheck:
     """Accumulates the gradients of all micro-batches and takes one optimizer step.
 
-    Gradients add up over micro-batches; what a term reports goes to `training_stats`.
+    Gradients add up over micro-batches; what a term reports goes to `training_stats`. Returns what
+    was not finite; such gradients are replaced, see `clean_gradients`.
     """
     phase.opt.zero_grad(set_to_none=True)
     phase.module.requires_grad_(True)
+    bad_losses: dict[str, torch.Tensor] = {}
     for batch in batches:
         for losses in phase.losses:
             for term in losses(batch, nimg):
                 (term.loss.mean() * phase.interval).backward()
                 for name, value in term.stats.items():
                     training_stats.report(name, value.detach())
+                bad = ~term.loss.detach().isfinite().all()
+                name = losses.__name__
+                bad_losses[name] = bad | bad_losses[name] if name in bad_losses else bad
     phase.module.requires_grad_(False)
+    bad = bad_gradients([p for _, p in phase.trained()])
     clean_gradients(phase.module)
     phase.opt.step()
+    return StepCheck(bad_losses, bad)
 
 
 def clean_gradients(module: torch.nn.Module) -> None:

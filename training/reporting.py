@@ -1,5 +1,6 @@
 """What a run writes about itself: the status line, training_stats.jsonl, TensorBoard, timings."""
 
+import functools
 import json
 import math
 import os
@@ -22,11 +23,12 @@ class PhaseTimer:
         self.on_gpu = device.type == "cuda"
         self.marks = {}
 
-    def run(self, name: str, function, *args) -> None:
-        """Calls `function(*args)` and remembers when it started and ended."""
+    def run(self, name: str, function, *args):
+        """Returns `function(*args)` and remembers when it started and ended."""
         start = self._mark()
-        function(*args)
+        result = function(*args)
         self.marks[name] = (start, self._mark())
+        return result
 
     def _mark(self):
         if not self.on_gpu:
@@ -47,13 +49,13 @@ class PhaseTimer:
 
 
 class RunLog:
-    """Rank 0's record of a run.
+    """Rank 0's record of a run. Files that are there are continued.
 
     Args:
         run_dir: where training_stats.jsonl and the TensorBoard events go.
         device: the device whose memory counts.
-        total_nimg, start_nimg: images to show in all, and shown before this start.
-        start_time: when the run began, default now; the first tick's maintenance is since then.
+        total_nimg: images to show in all.
+        start_time: when the process began, default now; the first tick's maintenance is since then.
     """
 
     def __init__(
@@ -62,17 +64,56 @@ class RunLog:
         device: torch.device,
         total_nimg: int,
         start_time: float | None = None,
-        start_nimg: int = 0,
     ):
+        self.run_dir = Path(run_dir)
         self.device = device
         self.total_nimg = total_nimg
-        self.tick_start = self.tick_end = time.time()
-        self.start_time = self.tick_start if start_time is None else start_time
-        self.tick_nimg = start_nimg
-        self.maintenance = self.tick_start - self.start_time
+        self.start_time = self.tick_end = time.time() if start_time is None else start_time
+        self.purge_step = (
+            0  # From this step on TensorBoard is to hide what earlier processes wrote.
+        )
         self.collector = training_stats.Collector()
-        self.jsonl = open(Path(run_dir, "training_stats.jsonl"), "w", encoding="utf-8")
-        self.tensorboard = _tensorboard(run_dir)
+        self.jsonl = open(self.run_dir / "training_stats.jsonl", "a", encoding="utf-8")
+
+    @functools.cached_property
+    def tensorboard(self):
+        """The writer of TensorBoard's events, None without TensorBoard."""
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            print(
+                f"TensorBoard events are skipped ({error}): pip install tensorboard",
+                file=sys.stderr,
+            )
+            return None
+        return SummaryWriter(str(self.run_dir), purge_step=self.purge_step)
+
+    def state_dict(self) -> dict:
+        """Time spent, sizes of the .jsonl files, statistics shown last."""
+        self.jsonl.flush()
+        os.fsync(self.jsonl.fileno())
+        return dict(
+            elapsed=time.time() - self.start_time,
+            purge_step=self.purge_step,
+            sizes={path.name: path.stat().st_size for path in self.run_dir.glob("*.jsonl")},
+            collector=self.collector.state_dict(),
+        )
+
+    def load_state_dict(self, state: dict) -> None:
+        """Goes on from there: takes out of the .jsonl files what was written afterwards."""
+        self.start_time = time.time() - state["elapsed"]
+        self.purge_step = state["purge_step"]
+        self.collector.load_state_dict(state["collector"])
+        for path in self.run_dir.glob("*.jsonl"):
+            size = state["sizes"].get(path.name, 0)
+            if path.stat().st_size > size:
+                os.truncate(path, size)
+
+    def begin_tick(self, nimg: int) -> None:
+        """Training goes on now, `nimg` images having been shown."""
+        self.tick_nimg = nimg
+        self.tick_start = time.time()
+        self.maintenance = self.tick_start - self.tick_end
 
     def status(self, tick: int, nimg: int, augment_p: float = 0) -> str:
         """The line of one tick, every figure of it reported as a statistic too."""
@@ -108,7 +149,6 @@ class RunLog:
         ]
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.tick_nimg = nimg
         self.tick_end = now
         return " ".join(fields)
 
@@ -121,7 +161,7 @@ class RunLog:
                 self.tensorboard.add_image(name, corner, nimg // 1000, dataformats="HWC")
 
     def write(self, nimg: int) -> None:
-        """One line of training_stats.jsonl, one point of every TensorBoard curve; ends the tick."""
+        """One line of training_stats.jsonl, one point of every TensorBoard curve."""
         self.collector.update()
         stats = self.collector.as_dict()
         finite = {
@@ -135,23 +175,13 @@ class RunLog:
             for name, value in stats.items():
                 self.tensorboard.add_scalar(name, value["mean"], nimg // 1000, walltime=walltime)
             self.tensorboard.flush()
-        self.tick_start = time.time()
-        self.maintenance = self.tick_start - self.tick_end
+        self.purge_step = nimg // 1000 + 1
 
     def close(self) -> None:
         """Closes the files."""
         self.jsonl.close()
         if self.tensorboard is not None:
             self.tensorboard.close()
-
-
-def _tensorboard(run_dir: str | Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        print(f"TensorBoard events are skipped ({error}): pip install tensorboard", file=sys.stderr)
-        return None
-    return SummaryWriter(str(run_dir))
 
 
 def _peak_memory() -> int:

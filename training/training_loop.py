@@ -1,12 +1,10 @@
 """The training loop: one function in execution order."""
 
-import json
-import random
+import contextlib
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +12,19 @@ import torch
 import tqdm
 
 import dnnlib
-from torch_utils import misc
-from training import image_grid, schedules
-from training.config import OptionError, TrainingConfig, describe
+from torch_utils import misc, training_stats
+from training import checkpoints, image_grid, runs, schedules
+from training.ada import AdaptiveStrength
+from training.config import TrainingConfig, describe
 from training.dataset import DatasetError
+from training.guard import Guard, NonFiniteError, require_finite
 from training.loss import Batch
 from training.phases import Phase, make_ema, make_phases, run_phase, update_ema
+from training.random_state import seed_everything
 from training.reporting import PhaseTimer, RunLog
 from training.snapshots import Sampler, save_snapshot
+from training.starting import start_from_snapshot
+from training.stopping import StopSignals, leave_signals_to_parent
 
 
 def training_loop(
@@ -29,27 +32,35 @@ def training_loop(
     rank: int = 0,
     abort_fn: Callable[[], bool] | None = None,
     progress_fn: Callable[[int, int], None] | None = None,
-) -> None:
+    state: dict | None = None,
+) -> str | None:
     """Trains a model as `config` says and fills `config.run_dir`, which must exist.
 
     Args:
         rank: of this process among `config.num_gpus`.
         abort_fn: asked once a tick; True ends the run after the tick's snapshots.
         progress_fn: told (kimg so far, kimg in all).
+        state: of the checkpoint to go on from, see `training.checkpoints.Progress`.
+
+    Returns the name of the signal that stopped the run before its end, else None. Raises
+    NonFiniteError when too much of a tick, or a network that is to be written, is not finite.
     """
     start_time = time.time()
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
-    seed = config.random_seed * config.num_gpus + rank
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    seed_everything(config.random_seed * config.num_gpus + rank)
     set_precision(config.cudnn_benchmark)
 
     # Set up: data, networks, phases.
     training_set = dnnlib.util.construct_class_by_name(**config.training_set_kwargs)
-    G, D = build_networks(config, training_set, device)
-    G_ema = make_ema(G)
-    loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
+    networks = build_networks(config, training_set, device)
+    G, D, G_ema = (networks[name] for name in ("G", "D", "G_ema"))
+    augment_pipe = networks.get("augment_pipe")
+    if config.resume_pkl is not None and state is None:
+        print(f"Starting from the weights of {config.resume_pkl}", flush=True)
+        start_from_snapshot(networks, config.resume_pkl)
+    loss = dnnlib.util.construct_class_by_name(
+        G=G, D=D, augment_pipe=augment_pipe, **config.loss_kwargs
+    )
     G.neural_rendering_resolution = loss.at(0).rendering_resolution
     print_summaries(G, D, config.batch_gpu, device)
     phases = make_phases(
@@ -59,7 +70,8 @@ def training_loop(
         config.G_reg_interval,
         config.D_reg_interval,
     )
-    data = iterate_batches(config, training_set, phases, device, rank)
+    guard = Guard({p.name: [name for name, _ in p.trained()] for p in phases}, config.nan_limit)
+    ada = make_ada(config, augment_pipe)
 
     # Set up: what the run writes.
     run_dir = Path(config.run_dir)
@@ -68,57 +80,78 @@ def training_loop(
     total_nimg = config.total_kimg * 1000
     log = RunLog(run_dir, device, total_nimg, start_time)
     timer = PhaseTimer(device)
+
+    # Set up: where it is. What is changed from here on is part of the checkpoints.
+    parts = dict(networks, statistics=training_stats, guard=guard, sampler=sampler, log=log)
+    parts |= optimizers(networks, phases) | ({} if ada is None else {"ada": ada})
+    now = checkpoints.Progress(parts, device)
+    if state is not None:
+        now.load_state_dict(state)
+    data = iterate_batches(config, training_set, phases, device, rank, start=now.batch_idx)
+    clock = checkpoints.Clock(config.checkpoint_minutes)
+    if progress_fn is not None:
+        progress_fn(int(now.nimg // 1000), config.total_kimg)
     print(f"Training for {config.total_kimg} kimg on {device}...\n", flush=True)
-    # Past the logger: the bar is for a terminal, not for log.txt.
-    bar = tqdm.tqdm(
-        total=total_nimg,
-        unit="img",
-        desc="training",
-        leave=False,
-        disable=None,
-        file=sys.__stderr__,
-    )
+    bar = progress_bar(now.nimg, total_nimg)
+    log.begin_tick(now.nimg)
 
     # Train.
-    if progress_fn is not None:
-        progress_fn(0, config.total_kimg)
-    nimg, batch_idx, tick, tick_nimg = 0, 0, 0, 0
-    done = False
-    while not done:
-        moment = loss.at(nimg)
-        G.neural_rendering_resolution = moment.rendering_resolution
-        for phase, batches in next(data):
-            if batch_idx % phase.interval == 0:
-                timer.run(phase.name, run_phase, phase, batches, nimg)
-        beta = schedules.ema_beta(nimg, config.batch_size, config.ema_kimg, config.ema_rampup)
-        update_ema(G_ema, G, beta)
-        nimg += config.batch_size
-        batch_idx += 1
-        bar.update(config.batch_size)
+    with StopSignals() as stop, contextlib.closing(bar), contextlib.closing(log):
+        while True:
+            done = now.nimg >= total_nimg
+            if stop.received and not done:
+                break
 
-        # Once a tick: report, and now and then keep pictures and weights.
-        done = nimg >= total_nimg
-        if not done and tick > 0 and nimg < tick_nimg + config.kimg_per_tick * 1000:
-            continue
-        timer.report()
-        bar.clear()
-        print(log.status(tick, nimg), flush=True)
-        if not done and abort_fn is not None and abort_fn():
-            print("Aborting...", flush=True)
-            done = True
-        if done or tick % config.image_snapshot_ticks == 0:
-            grids = sampler.save(G_ema, run_dir, f"fakes{nimg // 1000:06d}")
-            log.images({f"Fakes{suffix}": grid for suffix, grid in grids.items()}, nimg)
-        if done or tick % config.network_snapshot_ticks == 0:
-            path = run_dir / f"network-snapshot-{nimg // 1000:06d}.pkl"
-            save_snapshot(path, config.training_set_kwargs, G=G, D=D, G_ema=G_ema)
-        log.write(nimg)
-        if progress_fn is not None:
-            progress_fn(nimg // 1000, config.total_kimg)
-        tick += 1
-        tick_nimg = nimg
-    bar.close()
-    log.close()
+            # Once a tick: report, and now and then keep pictures, weights and everything.
+            if done or now.tick_is_over(config.kimg_per_tick * 1000):
+                timer.report()
+                bar.clear()
+                for line in guard.report():
+                    print(f"Warning: {line}", file=sys.stderr, flush=True)
+                p = 0.0 if augment_pipe is None else augment_pipe.p.item()
+                print(log.status(now.tick, now.nimg, p), flush=True)
+                if not done and abort_fn is not None and abort_fn():
+                    print("Aborting...", flush=True)
+                    done = True
+                if done or now.tick % config.image_snapshot_ticks == 0:
+                    grids = sampler.save(G_ema, run_dir, f"fakes{now.nimg // 1000:06d}")
+                    log.images({f"Fakes{suffix}": g for suffix, g in grids.items()}, now.nimg)
+                if done or now.tick % config.network_snapshot_ticks == 0:
+                    require_finite(networks)
+                    path = run_dir / f"network-snapshot-{now.nimg // 1000:06d}.pkl"
+                    save_snapshot(path, config.training_set_kwargs, **networks)
+                log.write(now.nimg)
+                if progress_fn is not None:
+                    progress_fn(now.nimg // 1000, config.total_kimg)
+                now.end_tick()
+                if not done and clock.due():
+                    require_finite(networks)
+                    checkpoints.write_checkpoint(run_dir, now.state_dict())
+                log.begin_tick(now.nimg)
+            if done:
+                break
+
+            # One iteration: each phase whose turn it is takes a step.
+            moment = loss.at(now.nimg)
+            G.neural_rendering_resolution = moment.rendering_resolution
+            for phase, batches in next(data):
+                if now.batch_idx % phase.interval == 0:
+                    guard.add(
+                        phase.name, timer.run(phase.name, run_phase, phase, batches, now.nimg)
+                    )
+            beta = schedules.ema_beta(
+                now.nimg, config.batch_size, config.ema_kimg, config.ema_rampup
+            )
+            update_ema(G_ema, G, beta)
+            now.nimg += config.batch_size
+            now.batch_idx += 1
+            if ada is not None:
+                ada.after(now.batch_idx)
+            bar.update(config.batch_size)
+
+        require_finite(networks)
+        checkpoints.write_checkpoint(run_dir, now.state_dict())
+    return None if done else stop.received
 
 
 def set_precision(cudnn_benchmark: bool) -> None:
@@ -129,8 +162,11 @@ def set_precision(cudnn_benchmark: bool) -> None:
     convolutions.benchmark = cudnn_benchmark
 
 
-def build_networks(config: TrainingConfig, training_set, device: torch.device):
-    """G and D in training mode, without gradients (phases switch them on)."""
+def build_networks(
+    config: TrainingConfig, training_set, device: torch.device
+) -> dict[str, torch.nn.Module]:
+    """G, D and augment_pipe, if there is to be one, in training mode, and G_ema. Without gradients:
+    phases switch them on."""
     sizes = dict(
         c_dim=training_set.label_dim,
         img_resolution=training_set.resolution,
@@ -140,7 +176,42 @@ def build_networks(config: TrainingConfig, training_set, device: torch.device):
     D = dnnlib.util.construct_class_by_name(**config.D_kwargs, **sizes)
     # Part of every published checkpoint, though nothing reads it.
     G.register_buffer("dataset_label_std", torch.tensor(training_set.get_label_std()))
-    return (net.train().requires_grad_(False).to(device) for net in (G, D))
+    networks = dict(G=G, D=D)
+    if config.augment_kwargs is not None:
+        pipe = dnnlib.util.construct_class_by_name(**config.augment_kwargs)
+        pipe.p.fill_(config.augment_p)
+        networks["augment_pipe"] = pipe
+    for network in networks.values():
+        network.train().requires_grad_(False).to(device)
+    return dict(networks, G_ema=make_ema(G))
+
+
+def optimizers(networks: dict, phases: list[Phase]) -> dict[str, torch.optim.Optimizer]:
+    """The optimizer of each network that is trained, as <network>_opt."""
+    trained = {id(phase.module): phase.opt for phase in phases}
+    return {f"{name}_opt": trained[id(n)] for name, n in networks.items() if id(n) in trained}
+
+
+def make_ada(config: TrainingConfig, pipe: torch.nn.Module | None) -> AdaptiveStrength | None:
+    """What adapts the strength of augmentation, None where it is fixed or there is none."""
+    if pipe is None or config.ada_target is None:
+        return None
+    return AdaptiveStrength(
+        pipe, config.ada_target, config.batch_size, config.ada_interval, config.ada_kimg
+    )
+
+
+def progress_bar(nimg: int, total_nimg: float) -> tqdm.tqdm:
+    """A bar of the images shown; past the logger, since it is for a terminal, not for log.txt."""
+    return tqdm.tqdm(
+        initial=nimg,
+        total=total_nimg,
+        unit="img",
+        desc="training",
+        leave=False,
+        disable=None,
+        file=sys.__stderr__,
+    )
 
 
 def print_summaries(G, D, batch_gpu: int, device: torch.device) -> None:
@@ -153,24 +224,20 @@ def print_summaries(G, D, batch_gpu: int, device: torch.device) -> None:
 
 
 def iterate_batches(
-    config: TrainingConfig, training_set, phases: list[Phase], device: torch.device, rank: int
+    config: TrainingConfig,
+    training_set,
+    phases: list[Phase],
+    device: torch.device,
+    rank: int,
+    start: int = 0,
 ) -> Iterator[list[tuple[Phase, list[Batch]]]]:
-    """For every iteration the micro-batches of each phase.
+    """For every iteration from number `start` on the micro-batches of each phase.
 
     All phases share the real images; each has latents and cameras of its own, the cameras of
     randomly chosen real images.
     """
     per_rank = config.batch_size // config.num_gpus
-    sampler = misc.InfiniteSampler(
-        training_set, rank=rank, num_replicas=config.num_gpus, seed=config.random_seed
-    )
-    settings = dict(config.data_loader_kwargs)
-    settings["pin_memory"] = settings.get("pin_memory", False) and device.type == "cuda"
-    if not settings.get("num_workers"):
-        settings.pop("prefetch_factor", None)
-    loader = torch.utils.data.DataLoader(
-        training_set, sampler=sampler, batch_size=per_rank, **settings
-    )
+    loader = make_loader(config, training_set, device, rank, start * per_rank)
     z_dim = config.G_kwargs["z_dim"]
     for images, labels in _read(loader):
         images = images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1
@@ -178,7 +245,7 @@ def iterate_batches(
         z = torch.randn([len(phases), per_rank, z_dim], device=device)
         picks = np.random.randint(len(training_set), size=len(phases) * per_rank)
         cameras = torch.from_numpy(np.stack([training_set.get_label(i) for i in picks]))
-        if settings["pin_memory"]:
+        if loader.pin_memory:
             cameras = cameras.pin_memory()  # Else the host would wait for the GPU here.
         cameras = cameras.to(device, non_blocking=True).reshape(len(phases), per_rank, -1)
         split = config.batch_gpu
@@ -198,6 +265,32 @@ def iterate_batches(
             )
             for i, phase in enumerate(phases)
         ]
+
+
+def make_loader(
+    config: TrainingConfig, training_set, device: torch.device, rank: int, start: int
+) -> torch.utils.data.DataLoader:
+    """Reads this process's images from its number `start` on, in batches of an iteration."""
+    sampler = misc.InfiniteSampler(
+        training_set,
+        rank=rank,
+        num_replicas=config.num_gpus,
+        seed=config.random_seed,
+        start=start,
+    )
+    settings = dict(config.data_loader_kwargs)
+    settings["pin_memory"] = settings.get("pin_memory", False) and device.type == "cuda"
+    if not settings.get("num_workers"):
+        settings.pop("prefetch_factor", None)
+    return torch.utils.data.DataLoader(
+        training_set,
+        sampler=sampler,
+        batch_size=config.batch_size // config.num_gpus,
+        # Of its own: a loader that starts anew is to leave the random numbers of training alone.
+        generator=torch.Generator(),
+        worker_init_fn=leave_signals_to_parent,
+        **settings,
+    )
 
 
 def _read(loader: torch.utils.data.DataLoader) -> Iterator[list[torch.Tensor]]:
@@ -220,27 +313,33 @@ def make_sampler(config: TrainingConfig, training_set, device: torch.device):
     return Sampler(z, c, grid_size, chunk=config.batch_gpu), images
 
 
-def launch(config: TrainingConfig) -> None:
-    """Creates the run directory, records the options and trains; output goes to log.txt too.
+def launch(config: TrainingConfig, lock: runs.RunLock | None = None) -> bool:
+    """Trains in a new run directory, or goes on in the one whose lock is given; output goes to
+    log.txt too, and so does the traceback of whatever ends the run early.
 
-    So does the traceback of whatever ends the run early. Raises OptionError where the directory
-    cannot be made.
+    Returns whether the run has come to its end; no: a signal stopped it, after a checkpoint. Raises
+    OptionError where the directory cannot be made.
     """
-    run_dir = Path(config.run_dir)
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise OptionError(f"--outdir: {run_dir} was made meanwhile; start again") from None
-    except OSError as error:
-        raise OptionError(f"--outdir: {run_dir} cannot be made ({error.strerror})") from None
-    with open(run_dir / "training_options.json", "w", encoding="utf-8") as file:
-        json.dump(asdict(config), file, indent=2)
-    with dnnlib.util.Logger(str(run_dir / "log.txt"), "a", should_flush=True) as log:
-        start = time.time()
-        print(describe(config))
-        try:
-            training_loop(config)
-        except BaseException:
-            log.file.write(traceback.format_exc())
-            raise
-        print(f"\nDone in {dnnlib.util.format_time(time.time() - start)}: {run_dir}")
+    with lock or runs.create(config.run_dir) as held:
+        run_dir = held.run_dir
+        checkpoints.remove_leftovers(run_dir)
+        with dnnlib.util.Logger(str(run_dir / "log.txt"), "a", should_flush=True) as log:
+            start = time.time()
+            try:
+                found = runs.prepare(config)
+                print(describe(config))
+                stopped_by = training_loop(config, state=found and found.state)
+            except NonFiniteError as error:
+                log.file.write(traceback.format_exc())
+                kept = checkpoints.list_checkpoints(run_dir)
+                last = f"the last good checkpoint is {kept[0]}" if kept else "no checkpoint exists"
+                raise NonFiniteError(f"{error}; {last}") from None
+            except BaseException:
+                log.file.write(traceback.format_exc())
+                raise
+            if stopped_by is None:
+                print(f"\nDone in {dnnlib.util.format_time(time.time() - start)}: {run_dir}")
+            else:
+                newest = checkpoints.list_checkpoints(run_dir)[0].name
+                print(f"\nStopped by {stopped_by}; the same command goes on from {newest}")
+    return stopped_by is None

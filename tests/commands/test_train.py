@@ -15,8 +15,10 @@ from click.testing import CliRunner
 import train
 from dataset_preprocessing.procedural import make_dataset
 from training import training_loop
+from training.checkpoints import CheckpointError
 from training.config import OptionError
 from training.dataset import DatasetError
+from training.guard import NonFiniteError
 
 ROOT = Path(train.__file__).parent
 
@@ -39,6 +41,8 @@ NUMBERS = [
     ("--tick", 1, None, 4),
     ("--snap", 1, None, 50),
     ("--seed", 0, 2**31 - 1, 0),
+    ("--checkpoint-minutes", 0.0, None, 10.0),
+    ("--nan-limit", 0, None, 100),
     ("--workers", 1, None, 3),
     ("--neural_rendering_resolution_initial", 1, None, 64),
     ("--neural_rendering_resolution_final", 1, None, None),
@@ -170,7 +174,7 @@ def invoke(cars, tmp_path):
 def launched(monkeypatch):
     """The configurations that the command would have trained."""
     configs = []
-    monkeypatch.setattr(training_loop, "launch", configs.append)
+    monkeypatch.setattr(training_loop, "launch", lambda config, lock: not configs.append(config))
     return configs
 
 
@@ -221,8 +225,6 @@ def test_required_options_of_published_presets(missing, cars, tmp_path):
 @pytest.mark.parametrize(
     "argument, words",
     [
-        ("--aug=ada", ["--aug=ada", "not built yet"]),
-        ("--resume=x.pkl", ["--resume=x.pkl", "not built yet"]),
         ("--gpus=8", ["--gpus=8", "not built yet"]),
         ("--metrics=fid50k_full", ["--metrics", "not built yet"]),
         ("--reg-type=l1-alt", ["--reg_type=l1-alt"]),
@@ -264,12 +266,14 @@ def test_bad_datasets(invoke, launched, cars, tmp_path):
         (DatasetError("cars.zip/1.png cannot be decoded"), ["--data: cars.zip/1.png cannot"]),
         (OptionError("--outdir: x cannot be made"), ["--outdir: x"]),
         (torch.OutOfMemoryError("CUDA out of memory.\nTried to"), ["--batch-gpu", "CUDA out of"]),
+        (NonFiniteError("weights of G are not finite: a"), ["weights of G are not finite: a"]),
+        (CheckpointError("checkpoint is of a run with"), ["checkpoint is of a run with"]),
         (OSError(errno.ENOSPC, "No space left on device"), ["No space left"]),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_failures_while_training(invoke, monkeypatch, error, words):
-    def fail(config):
+    def fail(config, lock):
         raise error
 
     monkeypatch.setattr(training_loop, "launch", fail)
@@ -277,12 +281,20 @@ def test_failures_while_training(invoke, monkeypatch, error, words):
 
 
 def test_interrupted(invoke, monkeypatch):
-    def interrupt(config):
+    def interrupt(config, lock):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(training_loop, "launch", interrupt)
     result = invoke()
     assert result.exit_code == 1 and result.output.rstrip().endswith("Aborted!")
+
+
+def test_stopped_by_a_signal(invoke, monkeypatch):
+    monkeypatch.setattr(training_loop, "launch", lambda config, lock: False)
+    assert invoke().exit_code == 75
+    monkeypatch.setattr(training_loop, "launch", lambda config, lock: True)
+    assert invoke().exit_code == 0
+    assert "75" in CliRunner().invoke(train.main, ["--help"]).output
 
 
 def test_outdir_that_cannot_be_made(invoke, tmp_path):

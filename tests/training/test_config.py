@@ -169,11 +169,19 @@ def test_derived_configuration_of_the_published_command():
         ema_rampup=0.05,
         G_reg_interval=4.0,
         D_reg_interval=16,
+        augment_kwargs=None,
+        augment_p=0,
+        ada_target=None,
+        ada_interval=4,
+        ada_kimg=500,
+        resume_pkl=None,
         total_kimg=25000,
         kimg_per_tick=4,
         image_snapshot_ticks=50,
         network_snapshot_ticks=50,
         cudnn_benchmark=True,
+        checkpoint_minutes=10.0,
+        nan_limit=100,
         image_grid=None,
     )
     assert (
@@ -232,6 +240,17 @@ def test_derived_configuration_of_the_published_command():
         ("--snap=3", "image_snapshot_ticks", 3),
         ("--snap=3", "network_snapshot_ticks", 3),
         ("--nobench=True", "cudnn_benchmark", False),
+        ("--checkpoint-minutes=0", "checkpoint_minutes", 0.0),
+        ("--nan-limit=0", "nan_limit", 0),
+        ("--aug=ada", "ada_target", 0.6),
+        ("--aug=ada", "augment_kwargs.saturation", 1),
+        ("--aug=fixed", "augment_p", 0.2),
+        ("--aug=fixed", "augment_kwargs.class_name", "training.augment.AugmentPipe"),
+        ("--resume=a.pkl", "resume_pkl", "a.pkl"),
+        ("--resume=a.pkl", "ada_kimg", 100),
+        ("--resume=a.pkl", "ema_rampup", None),
+        ("--resume=a.pkl", "loss_kwargs.blur_init_sigma", 0),
+        ("--resume=a.pkl", "loss_kwargs.gpc_reg_fade_kimg", 0),
         (
             "--sr-module=training.superresolution.SuperresolutionHybrid8X",
             "G_kwargs.rendering_kwargs.superresolution_module",
@@ -243,12 +262,32 @@ def test_every_option_arrives(option, path, value):
     def read(config):
         found = asdict(config)
         for key in path.split("."):
-            found = found[key]
+            found = None if found is None else found[key]
         return found
 
     changed = read(configure(option))
     assert changed == value and type(changed) is type(value)
     assert read(configure()) != value
+
+
+def test_strength_of_augmentation():
+    """--p and --target count for one kind each; the published set of operations."""
+    ada = configure("--aug=ada", "--p=0.9", "--target=0.3")
+    fixed = configure("--aug=fixed", "--p=0.9", "--target=0.3")
+    assert (ada.augment_p, ada.ada_target) == (0, 0.3)
+    assert (fixed.augment_p, fixed.ada_target) == (0.9, None)
+    blit, geometry = ("xflip", "rotate90", "xint"), ("scale", "rotate", "aniso", "xfrac")
+    colour = ("brightness", "contrast", "lumaflip", "hue", "saturation")
+    operations = dict.fromkeys([*blit, *geometry, *colour], 1)
+    assert ada.augment_kwargs == dict(operations, class_name="training.augment.AugmentPipe")
+
+
+def test_fades_of_a_run_that_starts_from_a_snapshot():
+    loss = configure("--gpc_reg_fade_kimg=7").loss_kwargs
+    kept = configure("--gpc_reg_fade_kimg=7", "--resume=a.pkl", "--resume_blur=True")
+    assert kept.loss_kwargs == loss and (loss["blur_init_sigma"], kept.ada_kimg) == (10, 100)
+    for word in ("latest", "none"):
+        assert configure(f"--resume={word}") == configure()
 
 
 def test_other_sizes_take_the_general_superresolution():
@@ -327,9 +366,7 @@ def test_gamma_in_names_is_short(gamma, text):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--aug=ada"], ["--aug=ada", "not built yet", "--aug=noaug"]),
-        (["--aug=fixed"], ["--aug=fixed", "not built yet"]),
-        (["--resume=a.pkl"], ["--resume=a.pkl", "not built yet"]),
+        (["--checkpoint-minutes=inf"], ["--checkpoint_minutes=inf", "finite"]),
         (["--gpus=2"], ["--gpus=2", "not built yet", "--gpus=1"]),
         (["--metrics=fid50k_full"], ["--metrics", "fid50k_full", "--metrics=none"]),
         (["--reg_type=l1-alt"], ["--reg_type=l1-alt", "l1, monotonic-detach"]),

@@ -1,0 +1,148 @@
+"""Whatever ends a run, the same command goes on: to the same bits as a run that nothing ended."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from torch_utils import training_stats
+from training import checkpoints, runs
+from training import training_loop as loop
+from training.phases import run_phase
+from training.training_loop import launch
+
+ROOT = Path(train.__file__).parent
+MACHINE = ("Timing/", "Resources/", "timestamp")  # Statistics that no two runs share.
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small(tiny_config, tmp_path):
+    """`small(name, ...)`: a tiny training with ADA, two iterations a tick and a checkpoint at each,
+    as `00000-demo-cars` in a folder of its own."""
+
+    def build(name, *arguments, iterations=11, **changes):
+        config = tiny_config("--aug=ada", *arguments, iterations=iterations)
+        settings = dict(kimg_per_tick=0.008, checkpoint_minutes=0.0, ada_kimg=1, augment_p=0.5)
+        run_dir = tmp_path / name / "00000-demo-cars"
+        return replace(config, run_dir=str(run_dir), **settings | changes)
+
+    return build
+
+
+@pytest.fixture
+def begin(monkeypatch):
+    """`begin(config, resume=None)`: what the command does, as in a process of its own."""
+
+    def run(config, resume=None):
+        monkeypatch.setattr(training_stats, "_registry", training_stats._Registry())
+        choice = runs.choose(config, resume)
+        return launch(choice.config, choice.lock)
+
+    return run
+
+
+@pytest.fixture
+def breaking(monkeypatch):
+    """`breaking(call, action)`: calls `action` before the call number `call` of `run_phase`."""
+
+    def arrange(call, action):
+        calls = iter(range(1, 1000))
+
+        def patched(*args):
+            if next(calls) == call:
+                action()
+            return run_phase(*args)
+
+        monkeypatch.setattr(loop, "run_phase", patched)
+
+    return arrange
+
+
+def crash():
+    raise RuntimeError("crashed")
+
+
+def final_state(config):
+    return checkpoints.read_newest(config.run_dir).state
+
+
+def assert_equal(a, b, path=""):
+    """Bit by bit, but for what depends on the clock."""
+    if any(f"/{name}" in path for name in (*MACHINE, "elapsed", "sizes")):
+        return
+    assert type(a) is type(b), path
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_equal(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, pair in enumerate(zip(a, b, strict=True)):
+            assert_equal(*pair, f"{path}/{i}")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype and torch.equal(a, b), path
+    else:
+        assert a == b, path
+
+
+def statistics(config):
+    """The lines of training_stats.jsonl without what depends on the machine."""
+    lines = (Path(config.run_dir) / "training_stats.jsonl").read_text().splitlines()
+    return [
+        {key: v for key, v in json.loads(line).items() if not key.startswith(MACHINE)}
+        for line in lines
+    ]
+
+
+def snapshots(config):
+    """Names of pictures and snapshots."""
+    paths = Path(config.run_dir).iterdir()
+    return sorted(p.name for p in paths if p.suffix in (".png", ".pkl"))
+
+
+@pytest.fixture
+def unbroken(small, begin):
+    """A run that nothing ends, and its last checkpoint."""
+    config = small("unbroken")
+    assert begin(config) is True
+    return config, final_state(config)
+
+
+def assert_same_run(config, unbroken):
+    other, state = unbroken
+    assert_equal(final_state(config), state)
+    assert statistics(config) == statistics(other)
+    assert snapshots(config) == snapshots(other)
+    for name in ("reals.png", "fakes000000.png"):
+        assert (Path(config.run_dir) / name).read_bytes() == (
+            Path(other.run_dir) / name
+        ).read_bytes()
+
+
+def test_a_crash_in_an_iteration_changes_nothing(small, begin, breaking, unbroken):
+    state = unbroken[1]
+    assert state["counters"]["nimg"] == 44 and float(state["parts"]["augment_pipe"]["p"]) != 0.5
+    assert state["parts"]["G_opt"]["state"] and state["parts"]["statistics"]["totals"]
+    config = small("broken")
+    for call in (20, 9):  # Of 22 + 3 + 1 calls; the second process begins at iteration 8.
+        breaking(call, crash)
+        with pytest.raises(RuntimeError, match="crashed"):
+            begin(config)
+    log = (Path(config.run_dir) / "log.txt").read_text()
+    assert "Traceback" in log and "Going on from" in log
+    breaking(-1, crash)
+    assert begin(config) is True
+    assert_same_run(config, unbroken)
+    assert len(list(Path(config.run_dir).glob("checkpoint-*"))) == 2
+    assert runs.choose(config, None).lock is None  # It is finished: a new run.

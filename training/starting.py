@@ -1,0 +1,52 @@
+"""Starting a run from the weights of a snapshot, as fine-tuning does."""
+
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from torch_utils import misc
+from training.config import OptionError
+from training.network_files import NetworkFileError, read_networks
+
+STAND_INS = {"G": "G_ema", "G_ema": "G"}
+
+
+def start_from_snapshot(networks: Mapping[str, torch.nn.Module], source: str) -> None:
+    """Copies the parameters and buffers of G, D and G_ema that a file or web address has too.
+
+    Where one of G and G_ema is missing the other stands in for it; without D, D stays as it is, and
+    a line says so. Raises OptionError where the file cannot be read, or does not fit.
+    """
+    try:
+        file = read_networks(source)
+    except (NetworkFileError, OSError) as error:
+        raise OptionError(f"--resume: {error}") from None
+    found = {name: record.tensors for name, record in file.records.items()}
+    for name in ("G", "D", "G_ema"):
+        tensors = found.get(name, found.get(STAND_INS.get(name, "")))
+        if tensors is None and name == "D":
+            print(f"Warning: {source} has no D: D starts from nothing", file=sys.stderr)
+        elif tensors is None:
+            raise OptionError(f"--resume={source}: has neither G nor G_ema")
+        else:
+            _copy(tensors, networks[name], f"--resume={source}: {name}")
+
+
+@torch.no_grad()
+def _copy(tensors: Mapping[str, Tensor], network: torch.nn.Module, where: str) -> None:
+    targets = dict(misc.named_params_and_buffers(network))
+    common = [name for name in targets if name in tensors]
+    if not common:
+        raise OptionError(f"{where} has other tensors than this run's: it is another network")
+    misfits = [name for name in common if tensors[name].shape != targets[name].shape]
+    if misfits:
+        name, more = misfits[0], f", and {len(misfits) - 1} more" if misfits[1:] else ""
+        there, here = list(tensors[name].shape), list(targets[name].shape)
+        raise OptionError(
+            f"{where} was made with other options: {name} has the shape {there}, here it has "
+            f"{here}{more}"
+        )
+    for name in common:
+        targets[name].copy_(tensors[name])
