@@ -202,7 +202,7 @@ def _write_safetensors(path: Path, content: NetworkFile) -> None:
         "networks": networks,
         "training": content.training_set_kwargs,
     }
-    metadata = {METADATA: json.dumps(_tagged(described)), "format": "pt"}
+    metadata = {METADATA: json.dumps(_tagged(described))}
     with replacing(path) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata)
 
