@@ -13,18 +13,8 @@ from eg3d.errors import InputError
 
 __all__ = ["convert_mrc", "convert_sdf_samples_to_ply", "main"]
 
-_VERTEX = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4")])
-_FACE = np.dtype([("count", "u1"), ("vertex_indices", "<i4", 3)])
-_HEADER = """ply
-format binary_little_endian 1.0
-element vertex {}
-property float x
-property float y
-property float z
-element face {}
-property list uchar int vertex_indices
-end_header
-"""
+_VERTEX = [("x", "f4"), ("y", "f4"), ("z", "f4")]
+_FACE = [("vertex_indices", "i4", 3)]
 
 
 def convert_sdf_samples_to_ply(
@@ -95,13 +85,13 @@ def convert_mrc(
 
 
 def _write_ply(path: str | Path, vertices: np.ndarray, faces: np.ndarray) -> None:
-    table = np.empty(len(faces), _FACE)
-    table["count"], table["vertex_indices"] = 3, faces
-    points = np.ascontiguousarray(vertices, "<f4").view(_VERTEX)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(_HEADER.format(len(vertices), len(faces)).encode())
-        file.write(points.tobytes())
-        file.write(table.tobytes())
+    from plyfile import PlyData, PlyElement
+
+    points = np.ascontiguousarray(vertices, "f4").view(_VERTEX).squeeze(1)
+    triangles = np.ascontiguousarray(faces, "i4").view(_FACE).squeeze(1)
+    elements = [PlyElement.describe(points, "vertex"), PlyElement.describe(triangles, "face")]
+    with replacing(path) as temporary:
+        PlyData(elements, byte_order="<").write(temporary)
 
 
 @click.command(context_settings=CONTEXT)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 PACKAGES = [p.rstrip("*") for p in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
-DISTRIBUTION = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg"}
+DISTRIBUTION = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "skimage": "scikit-image"}
 
 
 def installed_files():

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 import eg3d
+import train
+from dnnlib.util import construct_class_by_name
 from eg3d.errors import SnapshotError
 from eg3d.loading import load_all, load_network, read
 from tests.published import published_bytes
 from tests.tiny import outputs, tiny_discriminator, tiny_generator
+from training import config as configuration
 from training.network_files import read_networks, write_networks
 from training.snapshots import save_snapshot
 
@@ -220,3 +223,58 @@ def test_errors_are_one_line(files, tmp_path, arguments):
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("Error: ")
     assert list(tmp_path.iterdir()) == []
+
+
+# -- Every preset ----------------------------------------------------------------------------------
+
+
+class Pictures:
+    """As much of a dataset as a configuration asks for."""
+
+    has_labels, label_dim, num_channels, name = True, 25, 3, "pictures"
+
+    def __init__(self, resolution):
+        self.resolution = resolution
+
+    def __len__(self):
+        return 10
+
+
+def networks_of(cfg, resolution):
+    """G and D that `train.py --cfg=...` would train, with few channels and samples."""
+    arguments = ["--data=x", "--outdir=x", f"--cfg={cfg}", "--batch=8", "--gpus=1", "--gamma=1"]
+    arguments += [f"--cbase={max(resolution, 256)}", "--cmax=4", "--gen_pose_cond=True"]
+    context = train.main.make_context("train", arguments)
+    given = {k for k in context.params if context.get_parameter_source(k).name == "COMMANDLINE"}
+    opts = configuration.with_preset(context.params, given)
+    config = configuration.build_config(opts, Pictures(resolution))
+    sizes = dict(c_dim=25, img_resolution=resolution, img_channels=3)
+    config.G_kwargs["rendering_kwargs"].update(depth_resolution=4, depth_resolution_importance=4)
+    G = construct_class_by_name(**config.G_kwargs, **sizes)
+    G.neural_rendering_resolution = 8
+    G.register_buffer("dataset_label_std", torch.rand(25))
+    return {"G_ema": G.eval(), "D": construct_class_by_name(**config.D_kwargs, **sizes).eval()}
+
+
+@pytest.mark.parametrize(
+    "cfg, resolution",
+    [
+        ("demo", 64),
+        ("shapenet", 128),
+        ("afhq", 256),
+        pytest.param("ffhq", 512, marks=pytest.mark.slow),
+        ("ffhq", 128),
+    ],
+)
+def test_files_of_every_preset(cfg, resolution, tmp_path):
+    networks = networks_of(cfg, resolution)
+    save_snapshot(tmp_path / "x.pkl", {}, **networks)
+    write_networks(tmp_path / "x.safetensors", read_networks(tmp_path / "x.pkl"))
+    with open(tmp_path / "x.pkl", "rb") as file:
+        ways = {"pickle": pickle.load(file)}
+    ways["safe loader"] = load_all(tmp_path / "x.pkl")
+    ways["plain format"] = load_all(tmp_path / "x.safetensors")
+    expected = outputs(networks)
+    for way, loaded in ways.items():
+        found = outputs(loaded)
+        assert all(np.array_equal(found[key], expected[key]) for key in expected), way

@@ -96,11 +96,11 @@ def test_failed_write_keeps_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "ball.ply"
     path.write_bytes(b"older")
 
-    class Broken(str):
-        def format(self, *_):
-            raise OSError("disk full")
+    def half_written(self, target):
+        target.write_bytes(b"ply")
+        raise OSError("disk full")
 
-    monkeypatch.setattr("eg3d.shape_files._HEADER", Broken())
+    monkeypatch.setattr("plyfile.PlyData.write", half_written)
     with pytest.raises(OSError, match="disk full"):
         convert_sdf_samples_to_ply(ball(), (0, 0, 0), 1, path, level=10)
     assert path.read_bytes() == b"older" and list(tmp_path.iterdir()) == [path]
