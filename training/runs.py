@@ -178,8 +178,9 @@ def prepare(config: TrainingConfig) -> Found | None:
 
 def _same(config: TrainingConfig) -> Choice:
     for run_dir, options in _runs(config):
-        finished = is_finished(run_dir, config.total_kimg * 1000)
-        if finished or _differences(_plain(config), options, {"run_dir"}):
+        if _differences(_plain(config), options, {"run_dir"}):
+            continue
+        if is_finished(run_dir, config.total_kimg * 1000):
             continue
         lock = RunLock.take(run_dir)
         if lock is None:

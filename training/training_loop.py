@@ -33,7 +33,8 @@ def training_loop(
     abort_fn: Callable[[], bool] | None = None,
     progress_fn: Callable[[int, int], None] | None = None,
     state: dict | None = None,
-) -> str | None:
+    stop_fn: Callable[[], object] = lambda: None,
+) -> bool:
     """Trains a model as `config` says and fills `config.run_dir`, which must exist.
 
     Args:
@@ -41,9 +42,10 @@ def training_loop(
         abort_fn: asked once a tick; True ends the run after the tick's snapshots.
         progress_fn: told (kimg so far, kimg in all).
         state: of the checkpoint to go on from, see `training.checkpoints.Progress`.
+        stop_fn: asked before every iteration; True ends the run at once, with a checkpoint.
 
-    Returns the name of the signal that stopped the run before its end, else None. Raises
-    NonFiniteError when too much of a tick, or a network that is to be written, is not finite.
+    Returns whether the run has come to its end; no: `stop_fn` stopped it. Raises NonFiniteError
+    when too much of a tick, or a network that is to be written, is not finite.
     """
     start_time = time.time()
     device = torch.device("cuda", rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -87,6 +89,10 @@ def training_loop(
     now = checkpoints.Progress(parts, device)
     if state is not None:
         now.load_state_dict(state)
+        moment = loss.at(max(now.nimg - config.batch_size, 0))
+        G.neural_rendering_resolution = G_ema.neural_rendering_resolution = (
+            moment.rendering_resolution
+        )
     data = iterate_batches(config, training_set, phases, device, rank, start=now.batch_idx)
     clock = checkpoints.Clock(config.checkpoint_minutes)
     if progress_fn is not None:
@@ -96,10 +102,10 @@ def training_loop(
     log.begin_tick(now.nimg)
 
     # Train.
-    with StopSignals() as stop, contextlib.closing(bar), contextlib.closing(log):
+    with contextlib.closing(bar), contextlib.closing(log):
         while True:
             done = now.nimg >= total_nimg
-            if stop.received and not done:
+            if not done and stop_fn():
                 break
 
             # Once a tick: report, and now and then keep pictures, weights and everything.
@@ -151,7 +157,7 @@ def training_loop(
 
         require_finite(networks)
         checkpoints.write_checkpoint(run_dir, now.state_dict())
-    return None if done else stop.received
+    return done
 
 
 def set_precision(cudnn_benchmark: bool) -> None:
@@ -320,7 +326,7 @@ def launch(config: TrainingConfig, lock: runs.RunLock | None = None) -> bool:
     Returns whether the run has come to its end; no: a signal stopped it, after a checkpoint. Raises
     OptionError where the directory cannot be made.
     """
-    with lock or runs.create(config.run_dir) as held:
+    with lock or runs.create(config.run_dir) as held, StopSignals() as stop:
         run_dir = held.run_dir
         checkpoints.remove_leftovers(run_dir)
         with dnnlib.util.Logger(str(run_dir / "log.txt"), "a", should_flush=True) as log:
@@ -328,7 +334,8 @@ def launch(config: TrainingConfig, lock: runs.RunLock | None = None) -> bool:
             try:
                 found = runs.prepare(config)
                 print(describe(config))
-                stopped_by = training_loop(config, state=found and found.state)
+                state = None if found is None else found.state
+                done = training_loop(config, state=state, stop_fn=lambda: stop.received)
             except NonFiniteError as error:
                 log.file.write(traceback.format_exc())
                 kept = checkpoints.list_checkpoints(run_dir)
@@ -337,9 +344,9 @@ def launch(config: TrainingConfig, lock: runs.RunLock | None = None) -> bool:
             except BaseException:
                 log.file.write(traceback.format_exc())
                 raise
-            if stopped_by is None:
+            if done:
                 print(f"\nDone in {dnnlib.util.format_time(time.time() - start)}: {run_dir}")
             else:
                 newest = checkpoints.list_checkpoints(run_dir)[0].name
-                print(f"\nStopped by {stopped_by}; the same command goes on from {newest}")
-    return stopped_by is None
+                print(f"\nStopped by {stop.received}; the same command goes on from {newest}")
+    return done

@@ -1,6 +1,8 @@
 """Whatever ends a run, the same command goes on: to the same bits as a run that nothing ended."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,8 @@ import train
 from torch_utils import training_stats
 from training import checkpoints, runs
 from training import training_loop as loop
-from training.phases import run_phase
+from training.phases import run_phase, update_ema
+from training.snapshots import Sampler
 from training.training_loop import launch
 
 ROOT = Path(train.__file__).parent
@@ -42,10 +45,21 @@ def small(tiny_config, tmp_path):
 
 @pytest.fixture
 def begin(monkeypatch):
-    """`begin(config, resume=None)`: what the command does, as in a process of its own."""
+    """`begin(config, resume=None)`: what the command does, as in a process of its own;
+    `iterations`: a signal comes during that one."""
 
-    def run(config, resume=None):
+    def run(config, resume=None, iterations=None):
         monkeypatch.setattr(training_stats, "_registry", training_stats._Registry())
+        count = 0
+
+        def update(*args):
+            nonlocal count
+            count += 1
+            if count == iterations:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return update_ema(*args)
+
+        monkeypatch.setattr(loop, "update_ema", update)
         choice = runs.choose(config, resume)
         return launch(choice.config, choice.lock)
 
@@ -79,10 +93,12 @@ def final_state(config):
 
 def assert_equal(a, b, path=""):
     """Bit by bit, but for what depends on the clock."""
-    if any(f"/{name}" in path for name in (*MACHINE, "elapsed", "sizes")):
-        return
     assert type(a) is type(b), path
     if isinstance(a, dict):
+        a, b = (
+            {k: v for k, v in d.items() if not str(k).startswith((*MACHINE, "elapsed", "sizes"))}
+            for d in (a, b)
+        )
         assert a.keys() == b.keys(), path
         for key in a:
             assert_equal(a[key], b[key], f"{path}/{key}")
@@ -146,3 +162,83 @@ def test_a_crash_in_an_iteration_changes_nothing(small, begin, breaking, unbroke
     assert_same_run(config, unbroken)
     assert len(list(Path(config.run_dir).glob("checkpoint-*"))) == 2
     assert runs.choose(config, None).lock is None  # It is finished: a new run.
+
+
+def test_signals_at_any_moment_change_nothing(small, begin, unbroken):
+    """One after every iteration, so also where a tick and where the run ends."""
+    config = small("stopped", checkpoint_minutes=1000.0)
+    for nimg in range(4, 44, 4):
+        assert begin(config, iterations=1) is False
+        (newest, *_) = checkpoints.list_checkpoints(config.run_dir)
+        assert checkpoints.images_shown(newest) == nimg
+    assert begin(config, iterations=1) is True  # Too late: that was the last one.
+    assert_same_run(config, unbroken)
+    log = (Path(config.run_dir) / "log.txt").read_text()
+    assert log.count("Stopped by SIGTERM; the same command goes on from checkpoint-") == 10
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_resolution_that_fades(small, begin, monkeypatch):
+    """Pictures of a tick that a signal postponed have the resolution of the iteration before."""
+    save, sides = Sampler.save, {}
+
+    def recording(self, G, run_dir, stem):
+        sides.setdefault(Path(run_dir).parent.name, []).append(G.neural_rendering_resolution)
+        return save(self, G, run_dir, stem)
+
+    monkeypatch.setattr(Sampler, "save", recording)
+    for name, stops in (("whole", [None]), ("parts", [3, 2, None])):
+        config = small(name, "--neural_rendering_resolution_final=16", iterations=8)
+        config.loss_kwargs["neural_rendering_resolution_fade_kimg"] = 0.03
+        for stop in stops:
+            begin(config, iterations=stop)
+    assert sides == dict(whole=[8, 12, 15], parts=[8, 12, 15])  # After 1, 5 and 8 iterations.
+
+
+def test_a_damaged_checkpoint_costs_a_tick_and_no_more(small, begin, breaking, unbroken, capsys):
+    config = small("damaged")
+    breaking(20, crash)
+    with pytest.raises(RuntimeError):
+        begin(config)
+    newest, older = checkpoints.list_checkpoints(config.run_dir)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    (Path(config.run_dir) / ".checkpoint-000000000040.1.part").touch()
+    breaking(-1, crash)
+    capsys.readouterr()
+    assert begin(config)
+    log = capsys.readouterr().out
+    assert f"Warning: {newest} is damaged" in log and f"Going on from {older}" in log
+    assert_same_run(config, unbroken)
+    assert not newest.exists() and not list(Path(config.run_dir).glob(".*.part"))
+
+
+def test_a_crash_before_the_first_checkpoint(small, begin, breaking, unbroken, capsys):
+    config = small("early", checkpoint_minutes=1000.0)
+    breaking(12, crash)
+    with pytest.raises(RuntimeError):
+        begin(config)
+    assert len(statistics(config)) > 1
+    breaking(-1, crash)
+    assert begin(config)
+    assert "no good checkpoint: it starts from its beginning" in capsys.readouterr().out
+    assert_same_run(config, unbroken)
+
+
+def test_processes_that_load_data(small, begin, unbroken):
+    config = small("workers")
+    config.data_loader_kwargs["num_workers"] = 1
+    assert begin(config, iterations=6) is False and begin(config) is True
+    assert_same_run(config, unbroken)
+
+
+def test_a_finished_run_is_extended(small, begin):
+    config = small("longer", iterations=6)
+    assert begin(config)
+    longer = replace(config, total_kimg=0.032, kimg_per_tick=0.012)
+    assert begin(longer, "latest")
+    assert final_state(config)["counters"]["nimg"] == 32
+    assert [line["Progress/kimg"]["mean"] for line in statistics(config)] == [
+        pytest.approx(kimg / 1000) for kimg in (4, 12, 20, 24, 32)
+    ]
+    recorded = json.loads((Path(config.run_dir) / "training_options.json").read_text())
+    assert recorded["total_kimg"] == 0.032 and recorded["run_dir"] == config.run_dir
