@@ -127,12 +127,20 @@ def snapshots(config):
     return sorted(p.name for p in paths if p.suffix in (".png", ".pkl"))
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """What tests of this file share."""
+    return {}
+
+
 @pytest.fixture
-def unbroken(small, begin):
+def unbroken(small, begin, kept):
     """A run that nothing ends, and its last checkpoint."""
-    config = small("unbroken")
-    assert begin(config) is True
-    return config, final_state(config)
+    if not kept:
+        config = small("unbroken")
+        assert begin(config) is True
+        kept.update(config=config, state=final_state(config))
+    return kept["config"], kept["state"]
 
 
 def assert_same_run(config, unbroken):
