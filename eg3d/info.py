@@ -38,7 +38,7 @@ def _network(record: NetworkRecord) -> Iterator[str]:
         yield f"  rendering   {_shown({k: v for k, v in options.items() if k not in _CAMERA})}"
         yield f"  camera      {_shown(camera)}"
     if "neural_rendering_resolution" in settings:
-        yield f"  rendered at {settings['neural_rendering_resolution']}"
+        yield f"  rendered at {_shown(settings['neural_rendering_resolution'])}"
     if settings.get("plane_axes"):
         yield f"  plane axes  {_shown(settings['plane_axes'])}"
 

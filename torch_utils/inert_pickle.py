@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from dnnlib.util import EasyDict
-from torch_utils.pickle_machine import Global, PickleRefused, run
+from torch_utils.pickle_machine import Global, PickleRefused, run, shown
 
-__all__ = ["Node", "PickleRefused", "load"]
+__all__ = ["Node", "PickleRefused", "load", "shown"]
 
 STORAGE_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGE_PROTOCOL = 1001
@@ -36,6 +36,7 @@ DTYPES = {
 }
 MAX_HEADER = 100  # pickle instructions in each part of a storage's header
 MAX_ATTRIBUTES = 256  # of one object; a torch module has about 40
+SET_BYTES = 64  # that a set takes for each of its members
 _DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in DTYPES.values()}
 _NUMPY_NUMBER = re.compile(r"[biuf][1248]|bool|float(16|32|64)|u?int(8|16|32|64)")
 _PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
@@ -91,7 +92,7 @@ class _Networks:
     """
 
     def __init__(self, budget: int):
-        self.left = dict.fromkeys(("encoded bytes", "storages", "tensors"), budget)
+        self.left = dict.fromkeys(("encoded bytes", "storages", "tensors", "sets"), budget)
 
     def spend(self, kind: str, size: int) -> None:
         self.left[kind] -= size
@@ -138,8 +139,9 @@ class _Networks:
         if not isinstance(meta, dict) or type(meta.get("class_name")) is not str:
             raise PickleRefused("has a persistent object without a class name")
         name, version, state = meta["class_name"], meta.get("version"), meta.get("state")
-        if version != 6:
-            raise PickleRefused(f"has a {name!r:.80} of persistence version {version!r:.20}, not 6")
+        if type(version) is not int or version != 6:  # no repr: of nested lists it has no end
+            found = version if type(version) is int else type(version).__name__
+            raise PickleRefused(f"has a {shown(name, 80)!r} of persistence version {found}, not 6")
         node = Node("", name, {})
         node.state = _attributes(node, state)
         return node
@@ -196,6 +198,7 @@ class _Networks:
             raise PickleRefused("has a set that no network has")
         if not all(type(item) is str for item in items):
             raise PickleRefused("has a set of something else than names")
+        self.spend("sets", SET_BYTES * len(items))
         return set(items)
 
     def no_arguments(self, items: Any) -> None:
@@ -299,6 +302,4 @@ def _attributes(node: Node, state: Any) -> dict[str, Any]:
 
 
 def _shown(name: Global | Node) -> str:
-    """A name from a file, fit for one line of a message."""
-    text = f"{name.module}.{name.class_name}" if isinstance(name, Node) else str(name)
-    return repr(text)[1:-1]
+    return shown(f"{name.module}.{name.class_name}" if isinstance(name, Node) else str(name))

@@ -8,6 +8,7 @@ only stack up plain values; what its names and calls mean is decided by a `Vocab
 
 import io
 import pickletools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -15,10 +16,18 @@ from typing import Any, NamedTuple, Protocol
 MAX_OPCODES = 250_000  # a published snapshot has about 20,000
 MAX_NAME = 256  # characters of a global's name
 _MARK = object()
+_UNPRINTABLE = re.compile(r"[^ -~]")
 
 
 class PickleRefused(ValueError):
     """A file asks for something that is not allowed; the message is one line."""
+
+
+def shown(text: str, limit: int = 300) -> str:
+    """Text from a file, harmless on a terminal: printable ASCII, at most `limit` characters."""
+    line = " ".join(text[: limit + 1].split())
+    line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
+    return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
 class Global(NamedTuple):

@@ -3,11 +3,10 @@
 Reading yields records (`training.network_record`) and runs nothing of the file.
 """
 
-import io
 import json
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,9 @@ import torch
 
 from dnnlib.util import open_url, replacing
 from torch_utils import inert_pickle
+from torch_utils.inert_pickle import shown
 from training.network_record import (
+    MAX_TENSORS,
     SETTINGS,
     NetworkRecord,
     RecordError,
@@ -31,7 +32,9 @@ NETWORKS = ("G", "D", "G_ema", "augment_pipe")  # in the order of published snap
 METADATA = "eg3d"  # the entry of a .safetensors header that describes the networks
 FORMAT_VERSION = 1
 MAX_BYTES = 16 * 2**30
-MAX_HEADER = 10 * 2**20
+MAX_HEADER = 2 * 2**20  # with five networks it has 150 kB
+MAX_NETWORKS = 16
+MAX_MESSAGE = 500  # characters of what is wrong with a file
 
 
 class NetworkFileError(ValueError):
@@ -73,7 +76,9 @@ def read_networks(source: str | os.PathLike | BinaryIO) -> NetworkFile:
         with open_url(name) as file:
             data = _read(file, name)
     with _naming(name):
-        if data[:1] == b"\x80":
+        # The plain format begins with a number, the first byte of which can be that of a pickle.
+        is_plain = data[8:9] == b"{" and _header_size(data) <= MAX_HEADER
+        if data[:1] == b"\x80" and not is_plain:
             return _read_pickle(data, name)
         return _read_safetensors(data, name)
 
@@ -102,11 +107,11 @@ def _naming(source: str) -> Iterator[None]:
     except (NetworkFileError, OSError, KeyboardInterrupt):
         raise
     except (inert_pickle.PickleRefused, pickle.UnpicklingError, RecordError) as error:
-        raise NetworkFileError(f"{source}: {error}") from error
+        raise NetworkFileError(f"{source}: {shown(str(error), MAX_MESSAGE)}") from error
     except Exception as error:  # Parsers raise much; what for damaged data has no bounds.
-        reason = " ".join(str(error).split()) or "ends early"
+        reason = shown(str(error), MAX_MESSAGE) or "ends early"
         raise NetworkFileError(
-            f"{source}: damaged, or no file of networks ({type(error).__name__}: {reason:.200})"
+            f"{source}: damaged, or no file of networks ({type(error).__name__}: {reason})"
         ) from error
 
 
@@ -130,36 +135,46 @@ def _read_pickle(data: bytes, source: str) -> NetworkFile:
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise RecordError(f"holds a {kind}, not the dict of networks of a snapshot")
-    records = {
-        str(name)[:100]: from_node(value)
-        for name, value in content.items()
-        if isinstance(value, inert_pickle.Node)
-    }
+    nodes = {k: v for k, v in content.items() if isinstance(v, inert_pickle.Node)}
+    _check_count(nodes)
+    records = {shown(str(name), 40): from_node(node) for name, node in nodes.items()}
     data_set = content.get("training_set_kwargs")
     data_set = None if data_set is None else plain(data_set, "training_set_kwargs")
     return NetworkFile(source, "pickle", records, data_set)
 
 
+def _check_count(networks: Sized) -> None:
+    """Each network is walked, so a file may not name one again and again."""
+    if len(networks) > MAX_NETWORKS:
+        raise RecordError(f"has {len(networks):,} networks; at most {MAX_NETWORKS}")
+
+
 # -- The plain format ------------------------------------------------------------------------------
+
+
+def _header_size(data: bytes) -> int:
+    return int.from_bytes(data[:8], "little")
 
 
 def _read_safetensors(data: bytes, source: str) -> NetworkFile:
     import safetensors.torch  # here: `import eg3d` does without it
 
-    size = int.from_bytes(data[:8], "little")
+    size = _header_size(data)
     if size > min(MAX_HEADER, len(data)):
         raise RecordError(f"says that its header has {size:,} bytes; it is damaged")
+    header = json.loads(data[8 : 8 + size])
+    if len(header) > MAX_TENSORS:
+        raise RecordError(f"has {len(header):,} tensors; networks have less than {MAX_TENSORS:,}")
     tensors = safetensors.torch.load(data)
-    header = json.load(io.BytesIO(data[8 : 8 + size]))
     text = header.get("__metadata__", {}).get(METADATA)
     if text is None:
         raise RecordError(f"has no entry {METADATA!r} in its header: holds tensors, but no network")
     described = json.loads(text, object_hook=_restore)
     if type(described) is not dict or described.get("format") != FORMAT_VERSION:
         raise RecordError(f"the entry {METADATA!r} of its header is not of format {FORMAT_VERSION}")
-    records = {
-        name: _described(entry, name, tensors) for name, entry in described["networks"].items()
-    }
+    networks = described["networks"]
+    _check_count(networks)
+    records = {shown(name, 40): _described(networks[name], name, tensors) for name in networks}
     if tensors:
         raise RecordError(f"has tensors of no network, such as {next(iter(tensors))[:200]}")
     return NetworkFile(source, "safetensors", records, plain(described["training"], "training"))
@@ -173,7 +188,7 @@ def _described(entry: dict, name: str, tensors: dict[str, torch.Tensor]) -> Netw
     own = [key for key in tensors if key.startswith(prefix)]
     settings = {key: entry[key] for key in (*SETTINGS, "plane_axes") if key in entry}
     return NetworkRecord(
-        entry["class"],
+        shown(entry["class"], 100),
         tuple(plain(entry["init_args"], "init_args")),
         plain(entry["init_kwargs"], "init_kwargs"),
         {key.removeprefix(prefix): tensors.pop(key) for key in own},

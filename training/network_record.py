@@ -17,7 +17,7 @@ import torch
 
 from dnnlib.util import EasyDict
 from torch_utils import persistence
-from torch_utils.inert_pickle import Node
+from torch_utils.inert_pickle import Node, shown
 from training import superresolution
 from training.migrations import migrate
 from training.volumetric_rendering.planes import axis_pairs
@@ -26,10 +26,14 @@ MAX_DEPTH = 16  # of modules in modules, and of containers in containers
 MAX_ITEMS = 64  # of a list or dict among arguments and settings
 MAX_VALUES = 10_000  # among arguments and settings
 MAX_TEXT = 4096  # characters of one of them
+MAX_ATTRIBUTES = 100_000  # values of all modules of a network; published ones have 4,000
 MAX_MODULES = 10_000
+MAX_TENSORS = 10_000
+MAX_NAME = 200  # characters of a tensor's name
 MAX_NUMBER = 2**20  # of a whole number among arguments: sides, channels, counts
 MAX_LAYERS = 64
 SLACK = 10_000  # numbers that a constructor may use beside its weights
+SLACK_TENSORS = 100
 
 # Attributes outside of the state_dict that decide what a generator's pictures look like.
 SETTINGS = ("neural_rendering_resolution", "rendering_kwargs")
@@ -68,13 +72,14 @@ class NetworkRecord:
 
     @property
     def num_values(self) -> int:
-        """How many numbers the tensors hold."""
-        return sum(tensor.numel() for tensor in self.tensors.values())
+        """How many numbers the tensors hold; those of a tensor with several names count once."""
+        return sum({id(tensor): tensor.numel() for tensor in self.tensors.values()}.values())
 
 
 def from_node(node: Node) -> NetworkRecord:
     """The record of a pickled network. Raises RecordError."""
-    state = _state(node)
+    reader = _Reader(node)
+    state = reader.state(node)
     args, kwargs = state.get("_init_args", ()), state.get("_init_kwargs", {})
     if type(args) is not tuple or not isinstance(kwargs, dict):
         raise RecordError(f"{_name(node)} has no constructor arguments")
@@ -87,7 +92,7 @@ def from_node(node: Node) -> NetworkRecord:
         _name(node),
         plain(args, "arguments"),
         plain(kwargs, "arguments"),
-        dict(_tensors(node)),
+        dict(reader.tensors()),
         settings,
     )
 
@@ -115,15 +120,13 @@ def build(record: NetworkRecord) -> torch.nn.Module:
     except pickle.UnpicklingError as error:
         raise RecordError(str(error)) from None
     kwargs = _accepted(cls, record.init_kwargs)
-    _check_arguments((record.init_args, kwargs))
-    for options in (kwargs.get("rendering_kwargs"), record.settings.get("rendering_kwargs")):
-        _check_superresolution(options)
+    _check_arguments((record.init_args, kwargs, record.settings.get("rendering_kwargs")))
     try:
-        with _Placeholders(limit=2 * record.num_values + SLACK):
+        with _Placeholders(record.num_values + SLACK, len(record.tensors) + SLACK_TENSORS):
             module = cls(*record.init_args, **kwargs)
     except Exception as error:  # Whatever arguments that make no sense lead to.
-        reason = " ".join(str(error).split())
-        raise RecordError(f"{record.class_name} cannot be built: {reason:.300}") from error
+        reason = shown(str(error))
+        raise RecordError(f"{record.class_name} cannot be built: {reason}") from error
     for name in OPTIONAL_BUFFERS:
         if name in record.tensors:
             module.register_buffer(name, record.tensors[name])
@@ -174,28 +177,7 @@ def _named(values: Mapping, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _name(node: Node) -> str:
-    return repr(node.class_name)[1:-1][:100]
-
-
-def _state(node: Node) -> dict[str, Any]:
-    """The attributes, as the newest version of this project would have saved them."""
-    _check_size(node)
-    return node.state if node.module else migrate(node.class_name, node.state)
-
-
-def _check_size(node: Node) -> None:
-    """Refuses attributes that hold so much, or each other, that walking them would not end."""
-    left: list[Any] = [node.state]
-    count = 0
-    while left:
-        value = left.pop()
-        if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, (list, tuple, set)):
-            count += len(value) + 1
-            left.extend(value)
-        if count > MAX_VALUES:
-            raise RecordError(f"{_name(node)} has too many values among its attributes")
+    return shown(node.class_name, 100)
 
 
 def _children(state: dict) -> dict:
@@ -203,34 +185,66 @@ def _children(state: dict) -> dict:
     return modules if isinstance(modules, dict) else {}
 
 
-def _tensors(root: Node) -> Iterator[tuple[str, torch.Tensor]]:
-    """The entries of the state_dict, in its order: own parameters, own buffers, children."""
-    left = [("", root, 0)]
-    count = 0
-    while left:
-        prefix, node, depth = left.pop()
-        count += 1
-        if depth > MAX_DEPTH or count > MAX_MODULES:
-            raise RecordError(f"{_name(root)} has too many modules, or they contain each other")
-        if not isinstance(node, Node):
-            raise RecordError(f"{prefix[:100]} is no module")
-        state = _state(node)
-        hidden = state.get("_non_persistent_buffers_set")
-        hidden = hidden if isinstance(hidden, (set, list)) else ()
-        for kind in ("_parameters", "_buffers"):
-            values = state.get(kind)
-            for name, value in _named(values if isinstance(values, dict) else {}, prefix):
-                if value is None or (kind == "_buffers" and name in hidden):
-                    continue
-                if not isinstance(value, torch.Tensor):
-                    raise RecordError(f"{prefix[:100]}{name} is no tensor")
+class _Reader:
+    """Walks a network's nodes. They may hold each other many times over, so what is counted is each
+    visit, and all visits together are limited."""
+
+    def __init__(self, root: Node):
+        self.root = root
+        self.values = 0
+
+    def state(self, node: Node) -> dict[str, Any]:
+        """The attributes, as the newest version of this project would have saved them."""
+        left: list[Any] = [node.state]
+        while left:
+            value = left.pop()
+            if isinstance(value, dict):
+                value = list(value.values())
+            if isinstance(value, (list, tuple, set)):
+                self.values += len(value) + 1
+                left.extend(value)
+            if self.values > MAX_ATTRIBUTES:
+                raise RecordError(f"{_name(self.root)} has too many values among its attributes")
+        return node.state if node.module else migrate(node.class_name, node.state)
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The entries of the state_dict, in its order: own parameters, own buffers, children."""
+        left = [("", self.root, 0)]
+        modules = tensors = 0
+        while left:
+            prefix, node, depth = left.pop()
+            modules += 1
+            if depth > MAX_DEPTH or modules > MAX_MODULES or len(prefix) > MAX_NAME:
+                name = _name(self.root)
+                raise RecordError(f"{name} has too many modules, or they contain each other")
+            if not isinstance(node, Node):
+                raise RecordError(f"{prefix[:100]} is no module")
+            state = self.state(node)
+            for name, value in _own_tensors(state, prefix):
+                tensors += 1
+                if tensors > MAX_TENSORS:
+                    raise RecordError(f"{_name(self.root)} has more than {MAX_TENSORS:,} tensors")
                 yield prefix + name, value
-        inner = [
-            (f"{prefix}{name}.", child, depth + 1)
-            for name, child in _named(_children(state), prefix)
-            if child is not None
-        ]
-        left.extend(reversed(inner))
+            inner = [
+                (f"{prefix}{name}.", child, depth + 1)
+                for name, child in _named(_children(state), prefix)
+                if child is not None
+            ]
+            left.extend(reversed(inner))
+
+
+def _own_tensors(state: dict, prefix: str) -> Iterator[tuple[str, torch.Tensor]]:
+    hidden = state.get("_non_persistent_buffers_set")
+    hidden = hidden if isinstance(hidden, (set, list)) else ()
+    hidden = {name for name in hidden if type(name) is str}
+    for kind in ("_parameters", "_buffers"):
+        values = state.get(kind)
+        for name, value in _named(values if isinstance(values, dict) else {}, prefix):
+            if value is None or (kind == "_buffers" and name in hidden):
+                continue
+            if not isinstance(value, torch.Tensor):
+                raise RecordError(f"{prefix[:100]}{name} is no tensor")
+            yield name, value
 
 
 # -- Building networks -----------------------------------------------------------------------------
@@ -238,19 +252,20 @@ def _tensors(root: Node) -> Iterator[tuple[str, torch.Tensor]]:
 
 class _Placeholders(torch.overrides.TorchFunctionMode):
     """While a network is constructed: weights that a record will replace are not drawn, and there
-    may be no more of them than fit the record (`limit` numbers)."""
+    may be no more of them than the record has: `numbers` in so many `tensors`."""
 
     _SIZED = (torch.empty, torch.zeros, torch.ones, torch.full, torch.randn, torch.rand)
 
-    def __init__(self, limit: int):
+    def __init__(self, numbers: int, tensors: int):
         super().__init__()
-        self.left = limit
+        self.numbers, self.tensors = numbers, tensors
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in self._SIZED and args:
             size = args[0] if isinstance(args[0], (list, tuple)) else args
-            self.left -= math.prod(size)
-            if self.left < 0:
+            self.numbers -= math.prod(size)
+            self.tensors -= 1
+            if self.numbers < 0 or self.tensors < 0:
                 raise RecordError("its arguments describe more weights than the file has")
         if func in (torch.randn, torch.rand):
             func = torch.empty  # random numbers would be lost, and later ones would be others
@@ -270,7 +285,7 @@ def _accepted(cls: type, kwargs: dict[str, Any]) -> dict[str, Any]:
             unknown += [f"{outer}.{name}" for name in kwargs[outer] if name not in known]
             kwargs[outer] = {k: v for k, v in kwargs[outer].items() if k in known}
     if unknown:
-        names = ", ".join(unknown)
+        names = shown(", ".join(unknown))
         warnings.warn(f"{cls.__name__}: arguments without a meaning here: {names}", stacklevel=3)
     return {name: value for name, value in kwargs.items() if name not in unknown}
 
@@ -280,8 +295,10 @@ def _parameters(*classes: type) -> set[str]:
 
 
 def _check_arguments(value: Any, name: str = "") -> None:
-    """Refuses numbers that would keep a constructor busy."""
-    if type(value) is int:
+    """Refuses numbers that would keep a constructor busy, and classes that it would import."""
+    if name == "superresolution_module":
+        _check_superresolution(value)
+    elif type(value) is int:
         limit = MAX_LAYERS if name == "num_layers" else MAX_NUMBER
         if abs(value) > limit:
             raise RecordError(f"the argument {name or value} is {value}: at most {limit}")
@@ -293,11 +310,8 @@ def _check_arguments(value: Any, name: str = "") -> None:
             _check_arguments(inner, name)
 
 
-def _check_superresolution(options: Any) -> None:
+def _check_superresolution(name: Any) -> None:
     """A file may name only the super-resolutions of this project: others would be imported."""
-    if not isinstance(options, dict) or "superresolution_module" not in options:
-        return
-    name = options["superresolution_module"]
     module, _, class_name = name.rpartition(".") if type(name) is str else ("", "", "")
     cls = getattr(superresolution, class_name, None) if class_name.isidentifier() else None
     ours = isinstance(cls, type) and issubclass(cls, superresolution.Superresolution)

@@ -372,3 +372,10 @@ def test_one_pickle_is_read_and_no_more():
     from torch_utils.pickle_machine import run
 
     assert [run(file, None), run(file, None)] == [1, 2]
+
+
+def test_sets_are_not_multiplied():
+    """A set takes eight times the memory of the list of names that it is made of."""
+    names = written([f"name{i}" for i in range(256)], 2)[2:-1]
+    head = names + b"\x85r\x00\x10\x00\x00" + b"cbuiltins\nset\nr\x01\x10\x00\x00"
+    refused(b"\x80\x02(" + head + b"j\1\x10\0\0j\0\x10\0\0R" * 1000 + b"t.", "has sets that")
