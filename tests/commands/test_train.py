@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import train
 from dataset_preprocessing.procedural import make_dataset
-from training import training_loop
+from training import runs, training_loop
 from training.checkpoints import CheckpointError
 from training.config import OptionError
 from training.dataset import DatasetError
@@ -295,6 +295,19 @@ def test_stopped_by_a_signal(invoke, monkeypatch):
     monkeypatch.setattr(training_loop, "launch", lambda config, lock: True)
     assert invoke().exit_code == 0
     assert "75" in CliRunner().invoke(train.main, ["--help"]).output
+
+
+def test_a_finished_run_leaves_nothing_to_do(invoke, launched, monkeypatch):
+    monkeypatch.setattr(
+        runs, "choose", lambda config, resume: runs.Choice(config, "is finished", None, True)
+    )
+    result = invoke("--resume=latest")
+    assert (result.exit_code, launched, result.output) == (0, [], "is finished\n")
+
+
+def test_a_snapshot_that_is_not_there(invoke, launched, tmp_path):
+    assert_one_error(invoke("--resume=no.pkl"), "--resume=no.pkl: no such file", "latest or none")
+    assert launched == [] and list(tmp_path.iterdir()) == []
 
 
 def test_outdir_that_cannot_be_made(invoke, tmp_path):

@@ -149,3 +149,27 @@ def test_two_processes(tmp_path):
         assert first["zero"] == zero
         assert second["a"] == dict(num=2, mean=5.0, std=0.0)
         assert second["b"] == first["b"] and second["zero"] == zero
+
+
+def test_a_new_process_goes_on_with_the_statistics():
+    """What was summed up, what is pending, and what collectors have shown last."""
+    first, signs = training_stats.Collector(), training_stats.Collector("signs", False)
+    training_stats.report("loss", [1.0, 2.0])
+    training_stats.report("signs", [1.0])
+    first.update()
+    training_stats.report("signs", torch.tensor([0.1, 0.2]))
+    training_stats.report("empty", [])
+    saved = training_stats.state_dict(), first.state_dict(), signs.state_dict()
+    training_stats.report("loss", 100.0)  # Is not part of it.
+
+    training_stats._registry.__init__()
+    training_stats.load_state_dict(saved[0])
+    again, signs_again = training_stats.Collector(), training_stats.Collector("signs", False)
+    again.load_state_dict(saved[1])
+    signs_again.load_state_dict(saved[2])
+    again.update()
+    signs_again.update()
+    assert again.names() == ["empty", "loss", "signs"]
+    assert (again.num("loss"), again.mean("loss"), again.num("signs")) == (2, 1.5, 2)
+    assert signs_again.num("signs") == 3
+    assert signs_again.mean("signs") == pytest.approx(1.3 / 3)

@@ -126,6 +126,7 @@ def test_two_runs_with_one_seed_give_the_same_bits(tiny_config):
         ["--map-depth=1"],
         ["--neural_rendering_resolution_final=16", "--neural_rendering_resolution_fade_kimg=0"],
         ["--glr=0.01", "--dlr=0.01", "--c-scale=0.5"],
+        ["--aug=fixed", "--p=0.9"],
     ],
     ids=lambda a: " ".join(a),
 )
@@ -170,6 +171,23 @@ def test_a_broken_image_ends_the_run_with_one_line(tiny_config, mostly_broken, w
     assert "\n" not in line
     log = (Path(config.run_dir) / "log.txt").read_text()
     assert "Training for" in log and "Traceback" in log and log.rstrip().endswith(line)
+
+
+def test_augmentation_is_kept_with_the_networks(tiny_config):
+    """ADA moves p, which snapshots have and the status line shows; --p is where it stays."""
+    config = tiny_config("--aug=ada", "--target=1", iterations=5)
+    config.augment_p, config.ada_kimg = 0.5, 0.1
+    Path(config.run_dir).rmdir()
+    launch(config)
+    p = last_snapshot(config)["augment_pipe"].p.item()
+    assert p == pytest.approx(
+        0.5 - 4 * 4 / 100
+    )  # Once in five iterations, down: no sign is above 1.
+    log = (Path(config.run_dir) / "log.txt").read_text()
+    assert "augment 0.500" in log and f"augment {p:.3f}" in log
+    config = tiny_config("--aug=fixed", "--p=0.3", iterations=5)
+    training_loop(config)
+    assert last_snapshot(config)["augment_pipe"].p.item() == pytest.approx(0.3)
 
 
 def test_workers_change_nothing(tiny_config):
