@@ -124,12 +124,7 @@ def write_checkpoint(run_dir: str | Path, state: dict, keep: int = 2) -> Path:
     stem = f"checkpoint-{state['counters']['nimg']:012d}"
     temporary = run_dir / f".{stem}.{os.getpid()}.part"
     try:
-        with open(temporary, "wb") as file:
-            hashing = _HashingFile(file)
-            torch.save(state, hashing)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = hashing.sha256.hexdigest()
+        digest = _write(temporary, state)
         if _sha256(temporary) != digest:
             raise OSError(f"{temporary}: the disk gives back other bytes than were written")
         path = run_dir / f"{stem}-{digest[:DIGITS]}.pt"
@@ -145,6 +140,19 @@ def write_checkpoint(run_dir: str | Path, state: dict, keep: int = 2) -> Path:
     return path
 
 
+def _write(path: Path, state: dict) -> str:
+    """Writes a new file through to the disk; returns its SHA-256."""
+    try:
+        with open(path, "wb") as file:
+            hashing = _HashingFile(file)
+            torch.save(state, hashing)
+            hashing.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # Not all of them name the file.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    return hashing.sha256.hexdigest()
+
+
 def read_newest(run_dir: str | Path) -> Found | None:
     """The newest checkpoint that is good, None if there is none.
 
@@ -154,7 +162,7 @@ def read_newest(run_dir: str | Path) -> Found | None:
         try:
             return Found(path, read_checkpoint(path))
         except CheckpointError as error:
-            print(f"Warning: {error}; the one before it is used", file=sys.stderr, flush=True)
+            print(f"Warning: {error}; the one before it counts", file=sys.stderr, flush=True)
     return None
 
 
@@ -210,17 +218,26 @@ class Clock:
 
 
 class _HashingFile:
-    """As much of a file as `torch.save` needs; hashes what passes."""
+    """As much of a file as `torch.save` needs; hashes what passes. Its first error is raised by
+    `flush`: raised in between, torch would hide it behind one of its own."""
 
     def __init__(self, file):
         self.file = file
         self.sha256 = hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, data) -> int:
         self.sha256.update(data)
-        return self.file.write(data)
+        if self.error is None:
+            try:
+                self.file.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
 
     def flush(self) -> None:
+        if self.error is not None:
+            raise self.error
         self.file.flush()
 
 

@@ -10,7 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dnnlib.util import is_url, replacing
-from training.checkpoints import Found, images_shown, is_intact, list_checkpoints, read_newest
+from training.checkpoints import (
+    CheckpointError,
+    Found,
+    images_shown,
+    is_intact,
+    list_checkpoints,
+    read_newest,
+)
 from training.config import FADES, OptionError, TrainingConfig, as_fine_tune
 
 try:
@@ -156,7 +163,10 @@ def create(run_dir: str | Path) -> RunLock:
 
 def prepare(config: TrainingConfig) -> Found | None:
     """Records the configuration in the run directory, which the caller has locked; returns the
-    checkpoint to go on from, None for the beginning. Says so if there was a beginning already."""
+    checkpoint to go on from, None for the beginning. Says so if there was a beginning already.
+
+    Raises CheckpointError if there are checkpoints and none is good: to begin anew would end them.
+    """
     run_dir = Path(config.run_dir)
     begun = (run_dir / OPTIONS_FILE).exists()
     with replacing(run_dir / OPTIONS_FILE) as temporary:
@@ -168,8 +178,12 @@ def prepare(config: TrainingConfig) -> Found | None:
     if found is not None:
         kimg = found.state["counters"]["nimg"] / 1000
         print(f"Going on from {found.path} at kimg {kimg:.1f}", flush=True)
+    elif list_checkpoints(run_dir):
+        raise CheckpointError(
+            f"{run_dir}: none of its checkpoints can be used; --resume=none starts a new run"
+        )
     elif begun:
-        print(f"{run_dir} has no good checkpoint: it starts from its beginning", flush=True)
+        print(f"{run_dir} has no checkpoint yet: it starts from its beginning", flush=True)
         for pattern in ("*.jsonl", "events.out.tfevents.*"):
             for path in run_dir.glob(pattern):
                 path.unlink()

@@ -4,6 +4,7 @@ said."""
 import errno
 import os
 import random
+import resource
 
 import numpy as np
 import pytest
@@ -163,16 +164,23 @@ def test_other_parts_are_refused():
         progress(ada=Part()).load_state_dict(progress(net=Part()).state_dict())
 
 
-def test_a_full_disk_leaves_the_older_ones(tmp_path, monkeypatch):
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_a_full_disk_leaves_the_older_ones(tmp_path, share):
+    """Full at any byte of the file, as far as a limit on the size of files is like a full disk."""
+    big = progress(nimg=12, net=Part(100_000)).state_dict()
+    whole = write_checkpoint(tmp_path, big)
+    size = whole.stat().st_size
+    whole.unlink()
     write(tmp_path, 4, 8)
     before = sorted(tmp_path.iterdir())
-
-    def full(self, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(checkpoints._HashingFile, "write", full)
-    with pytest.raises(OSError, match="No space left"):
-        write(tmp_path, 12)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size * share), limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            write_checkpoint(tmp_path, big)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.errno == errno.EFBIG and ".checkpoint-000000000012." in str(error.value)
     assert sorted(tmp_path.iterdir()) == before
 
 

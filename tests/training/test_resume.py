@@ -228,7 +228,7 @@ def test_a_crash_before_the_first_checkpoint(small, begin, breaking, unbroken, c
     assert len(statistics(config)) > 1
     breaking(-1, crash)
     assert begin(config)
-    assert "no good checkpoint: it starts from its beginning" in capsys.readouterr().out
+    assert "has no checkpoint yet: it starts from its beginning" in capsys.readouterr().out
     assert_same_run(config, unbroken)
 
 

@@ -283,6 +283,19 @@ def test_options_are_recorded_whole(command, earlier, monkeypatch):
     assert path.read_text() == before and len(list(path.parent.iterdir())) == 2
 
 
+def test_damaged_checkpoints_are_not_swept_away(command, capsys):
+    config = command()
+    with create(config.run_dir):
+        assert prepare(config) is None
+        assert prepare(config) is None  # As after a crash before the first checkpoint.
+        assert "has no checkpoint yet: it starts from its beginning" in capsys.readouterr().out
+        path = checkpoint(config.run_dir, 4)
+        path.write_bytes(b"")
+        with pytest.raises(checkpoints.CheckpointError, match="none of its.*--resume=none"):
+            prepare(config)
+        assert path.exists() and path.name in capsys.readouterr().err
+
+
 def test_a_directory_of_another_process(command):
     config = command()
     with create(config.run_dir):
