@@ -71,6 +71,7 @@ class Dataset(torch.utils.data.Dataset, ABC):
         self._use_labels = use_labels
         self._mirror_labels = mirror_labels
         self._raw_labels: np.ndarray | None = None
+        self._item_labels: np.ndarray | None = None
         self._cached: dict[int, np.ndarray] | None = {} if cache == "ram" else None
         indices = np.arange(self._raw_shape[0], dtype=np.int64)
         if max_size is not None and max_size < indices.size:
@@ -96,7 +97,7 @@ class Dataset(torch.utils.data.Dataset, ABC):
 
     def __getstate__(self) -> dict:
         cached = None if self._cached is None else {}
-        return {**self.__dict__, "_raw_labels": None, "_cached": cached}
+        return {**self.__dict__, "_raw_labels": None, "_item_labels": None, "_cached": cached}
 
     def __len__(self) -> int:
         return self._raw_idx.size
@@ -110,15 +111,16 @@ class Dataset(torch.utils.data.Dataset, ABC):
 
     def get_label(self, idx: int) -> np.ndarray:
         """Label float32 [label_dim] of an item: one-hot for classes, mirrored as its image."""
-        label = self._labels()[self._raw_idx[idx]]
-        if label.dtype == np.int64:
-            onehot = np.zeros(self.label_shape, dtype=np.float32)
-            onehot[label] = 1
-            return onehot
-        if self._xflip[idx] and self._mirror_labels and label.size == LABEL_SIZE:
-            camera = Camera.from_label(torch.from_numpy(label[None]))
-            return camera.mirror().label()[0].numpy()
-        return label.copy()
+        return self._labels_of(np.array([idx]))[0]
+
+    def all_labels(self) -> np.ndarray:
+        """The labels float32 [len(self), label_dim] of all items; row i equals `get_label(i)`.
+
+        Made at the first call and kept: all callers share the array, do not change it.
+        """
+        if self._item_labels is None:
+            self._item_labels = self._labels_of(np.arange(len(self)))
+        return self._item_labels
 
     def get_details(self, idx: int) -> EasyDict:
         """raw_idx, xflip and raw_label (unmirrored; a class is its number) of an item."""
@@ -187,6 +189,19 @@ class Dataset(torch.utils.data.Dataset, ABC):
                 labels = np.zeros([self._raw_shape[0], 0], dtype=np.float32)
             self._raw_labels = labels
         return self._raw_labels
+
+    def _labels_of(self, items: np.ndarray) -> np.ndarray:
+        """Labels float32 [n, label_dim] of the items with the indices int64 [n], as a copy."""
+        labels = self._labels()[self._raw_idx[items]]
+        if labels.dtype == np.int64:
+            classes = np.zeros([len(items), self.label_dim], dtype=np.float32)
+            classes[np.arange(len(items)), labels] = 1
+            return classes
+        mirrored = np.flatnonzero(self._xflip[items])
+        if self._mirror_labels and mirrored.size and labels.shape[1] == LABEL_SIZE:
+            cameras = Camera.from_label(torch.from_numpy(labels[mirrored]))
+            labels[mirrored] = cameras.mirror().label().numpy()
+        return labels
 
     def _raw_image(self, raw_idx: int) -> np.ndarray:
         if self._cached is not None and raw_idx in self._cached:

@@ -144,6 +144,27 @@ def project(label, point):
     return u / w, v / w
 
 
+@pytest.mark.parametrize("kind", ["cameras", "classes", "none"])
+@pytest.mark.parametrize("mirror_labels", [True, False])
+def test_all_labels_are_those_of_the_items(tmp_path, kind, mirror_labels):
+    files = contents(9, labels=False)
+    values = [camera(0.1 * i, 0.45, 0.02) if kind == "cameras" else 3 * i for i in range(9)]
+    if kind != "none":
+        entries = [[name, values[i]] for i, name in enumerate(files)]
+        files["dataset.json"] = json.dumps({"labels": entries}).encode()
+    path = write_zip(tmp_path / "toy.zip", files)
+    options = dict(use_labels=kind != "none", max_size=6, xflip=True, mirror_labels=mirror_labels)
+    dataset = ImageFolderDataset(path, **options)
+    labels = dataset.all_labels()
+    assert labels.dtype == np.float32 and labels.shape == (12, dataset.label_dim)
+    for i in range(12):
+        np.testing.assert_array_equal(labels[i], dataset.get_label(i))
+        dataset.get_label(i)[:] = -1  # a copy: changes neither
+    np.testing.assert_array_equal(dataset.all_labels()[11], dataset[11][1])
+    assert dataset.all_labels() is labels
+    assert pickle.loads(pickle.dumps(dataset))._item_labels is None
+
+
 def test_label_std_is_over_all_raw_labels(write):
     dataset = ImageFolderDataset(write(contents(7)), use_labels=True, max_size=2, xflip=True)
     expected = np.std([np.float32(camera(0.1 * i)) for i in range(7)], axis=0)
