@@ -71,6 +71,8 @@ def tiny_config(data: Path, outdir: Path, iterations: int) -> TrainingConfig:
 def command(configuration: TrainingConfig) -> None:
     """What `train.py` does with a configuration; runs in a process of its own."""
     torch.set_num_threads(1)
+    # For the data loading processes, as in train.py; they would inherit the fork server's method.
+    multiprocessing.set_start_method("fork", force=True)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         choice = runs.choose(configuration, None)
         sys.exit(0 if launch(choice.config, choice.lock) else 75)

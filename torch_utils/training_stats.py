@@ -53,10 +53,11 @@ class _Registry:
 
     def load_state_dict(self, state: dict) -> None:
         self.totals = dict(state["totals"])
-        self.pending = {
-            name: {torch.device(device): counter.to(device) for device, counter in counters.items()}
-            for name, counters in state["pending"].items()
-        }
+        self.pending = {name: {} for name in state["pending"]}
+        for name, counters in state["pending"].items():
+            for device, counter in counters.items():
+                place = torch.device(device if torch.cuda.is_available() else "cpu")
+                self.pending[name][place] = counter.to(place)
 
     def sync(self, names: list[str]) -> dict[str, torch.Tensor]:
         """Moves what is pending for the names into the totals, which it returns."""

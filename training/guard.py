@@ -73,8 +73,10 @@ class Guard:
         flags |= {"gradients": check.gradients, "steps": bad}
         counts = self.counts.setdefault(phase, {})
         for name, flag in flags.items():
-            before = counts.get(name, torch.zeros((), dtype=torch.int64))
-            counts[name] = before.to(flag.device, non_blocking=True) + flag
+            if name in counts:  # Perhaps restored, then still on the CPU.
+                counts[name] = counts[name].to(flag.device, non_blocking=True) + flag
+            else:
+                counts[name] = flag.to(torch.int64)
 
     def report(self) -> list[str]:
         """A line for each phase with bad steps since the last call; then counting begins anew.

@@ -1,5 +1,6 @@
 """Signals that end a run in good order: the iteration ends, a checkpoint is written."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -41,19 +42,28 @@ class StopSignals:
 
 
 def leave_signals_to_parent(worker: int = 0) -> None:
-    """For a data loading process: lives until its parent has no more use for it.
+    """For a data loading process: lives exactly as long as its parent has use for it.
 
     Ctrl-C, `timeout` and cluster schedulers signal all processes of a job at once; a worker that
-    died of it would take the parent's last iteration with it.
+    died of it would take the parent's last iteration with it. And whatever kills the parent leaves
+    no worker behind.
     """
+    parent = multiprocessing.parent_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # In all threads from here on.
+        threading.Thread(target=_obey, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _obey_parent(parent: int) -> None:
+def _end_with(parent) -> None:
+    """Ends this process when the parent has ended."""
+    parent.join()
+    os._exit(1)
+
+
+def _obey(parent) -> None:
     """Ends this process at a SIGTERM that the parent has sent, at no other."""
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent.pid:
         pass
     os._exit(0)

@@ -6,6 +6,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 
@@ -242,8 +243,9 @@ def test_processes_that_load_data(small, begin, unbroken):
 def test_a_finished_run_is_extended(small, begin):
     config = small("longer", iterations=6)
     assert begin(config)
-    longer = replace(config, total_kimg=0.032, kimg_per_tick=0.012)
+    longer = replace(config, total_kimg=0.032, kimg_per_tick=0.012, image_grid=[3, 2])
     assert begin(longer, "latest")
+    assert PIL.Image.open(Path(config.run_dir, "fakes000000.png")).size == (96, 64)
     assert final_state(config)["counters"]["nimg"] == 32
     assert [line["Progress/kimg"]["mean"] for line in statistics(config)] == [
         pytest.approx(kimg / 1000) for kimg in (4, 12, 20, 24, 32)

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 
 from training.stopping import EXIT_STATUS, StopSignals, leave_signals_to_parent
@@ -59,9 +60,17 @@ def _worker(pipe):
     pipe.recv()  # Until the parent has no more to say.
 
 
-def test_workers_obey_their_parent_alone():
+def _parent(pipe, method):
+    worker = multiprocessing.get_context(method).Process(target=_worker, args=(pipe,))
+    worker.start()
+    pipe.send(worker.pid)
+    signal.pause()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_obey_their_parent_alone(method):
     parent, child = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(target=_worker, args=(child,))
+    process = multiprocessing.get_context(method).Process(target=_worker, args=(child,))
     process.start()
     assert parent.recv() == "ready"
     os.kill(process.pid, signal.SIGINT)
@@ -69,5 +78,21 @@ def test_workers_obey_their_parent_alone():
     process.join(0.3)
     assert process.is_alive()
     process.terminate()
-    process.join(10)
+    process.join(20)
     assert process.exitcode == 0
+
+
+def test_workers_end_with_their_parent():
+    """Which was killed; they are then nobody's children, so that we look for their names."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=_parent, args=(theirs, "fork"))
+    process.start()
+    pid = next(word for word in iter(ours.recv, None) if word != "ready")
+    assert psutil.pid_exists(pid)
+    time.sleep(0.2)
+    process.kill()
+    process.join()
+    until = time.monotonic() + 4  # torch's own check is every five seconds.
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
+        assert time.monotonic() < until
+        time.sleep(0.02)
