@@ -1,6 +1,8 @@
 """The EG3D generator (Chan et al. 2022, figure 4): backbone -> three feature planes -> volume
 rendering -> super-resolution."""
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ import dnnlib
 from torch_utils import persistence
 from training.cameras import Camera
 from training.networks_stylegan2 import FullyConnectedLayer, Generator
+from training.recomputation import run, run_drawing
 from training.volumetric_rendering.draws import Draws
 from training.volumetric_rendering.ray_sampler import RaySampler
 from training.volumetric_rendering.renderer import ImportanceRenderer
@@ -154,26 +157,33 @@ class TriPlaneGenerator(torch.nn.Module):
         neural_rendering_resolution: int | None = None,
         draws: Draws | None = None,
         options: dict | None = None,
+        recompute: Collection[str] = (),
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
         """Renders planes [N, 3, 32, H, W] from cameras c [N, 25]; ws [N, L, w_dim] drive the
         super-resolution; `options` take the place of `rendering_kwargs`. Returns the pictures of
-        `synthesis`."""
+        `synthesis`. `recompute` names the parts, 'renderer' and 'sr', whose activations are not
+        kept for the backward pass but computed again."""
         options = self.rendering_kwargs if options is None else options
         side = neural_rendering_resolution or self.neural_rendering_resolution
         camera = Camera.from_label(c)
-        origins, directions = self.ray_sampler(camera.cam2world, camera.intrinsics, side)
-        features, depth, opacity = self.renderer(
-            planes, self.decoder, origins, directions, options, draws=draws
-        )
+        rays = self.ray_sampler(camera.cam2world, camera.intrinsics, side)
+
+        def volume(draws: Draws | None, planes: Tensor, *rays: Tensor) -> tuple[Tensor, ...]:
+            return self.renderer(planes, self.decoder, *rays, options, draws=draws)
 
         def as_image(values: Tensor) -> Tensor:
             return values.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
-        feature_image = as_image(features)
-        raw = feature_image[:, :3].clone()  # Super-resolution may add to it in place.
-        synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
-        image = self.superresolution(raw, feature_image, ws, **synthesis_kwargs)
+        def superresolve(features: Tensor, ws: Tensor) -> tuple[Tensor, Tensor]:
+            raw = features[:, :3].clone()  # Super-resolution may add to it in place.
+            return self.superresolution(raw, features, ws, **synthesis_kwargs), raw
+
+        again = "renderer" in recompute
+        features, depth, opacity = run_drawing(volume, draws, planes, *rays, again=again)
+        noise_mode = synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
+        again, random = "sr" in recompute, noise_mode == "random"
+        image, raw = run(superresolve, as_image(features), ws, again=again, random=random)
         return {
             "image": image,
             "image_raw": raw,
@@ -190,6 +200,7 @@ class TriPlaneGenerator(torch.nn.Module):
         cache_backbone: bool = False,
         use_cached_backbone: bool = False,
         draws: Draws | None = None,
+        recompute: Collection[str] = (),
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
         """ws [N, num_ws, w_dim], rendering camera c [N, 25] -> pictures, nominally in [-1, 1].
@@ -200,6 +211,7 @@ class TriPlaneGenerator(torch.nn.Module):
             cache_backbone, use_cached_backbone: keep the planes on this object, reuse them. For
                 existing programs; `eg3d.Scene` does it without hidden state.
             draws: where the renderer's random numbers come from, default fresh ones.
+            recompute: see `render`.
             synthesis_kwargs: `noise_mode` ('random', 'const', 'none'; backbone only),
                 `force_fp32`, `fused_modconv`.
 
@@ -214,7 +226,15 @@ class TriPlaneGenerator(torch.nn.Module):
         if cache_backbone:
             # Without the graph: a cache that keeps it alive could be neither copied nor saved.
             self._last_planes = planes.flatten(1, 2).detach()
-        return self.render(planes, ws, c, neural_rendering_resolution, draws, **synthesis_kwargs)
+        return self.render(
+            planes,
+            ws,
+            c,
+            neural_rendering_resolution,
+            draws,
+            recompute=recompute,
+            **synthesis_kwargs,
+        )
 
     def sample(
         self,
