@@ -59,6 +59,8 @@ def edited(rng: random.Random) -> bytes:
     """Instructions swapped, repeated, left out or replaced."""
     base = rng.choice(pickles())
     for _ in range(rng.randint(1, 3)):
+        if len(base.instructions) < 20:
+            break
         first, second = sorted(rng.sample(range(1, len(base.instructions)), 2))
         span = min(second, first + rng.choice((1, 1, 2, 10, 1000)))
         a, b = _bytes(base, first, span), _bytes(base, second, second + 1)
@@ -72,9 +74,9 @@ def edited(rng: random.Random) -> bytes:
                 bytes([rng.choice(_CODES)]) + a[1:] + between + b,
             )
         )
-        head, tail = _bytes(base, 0, first), _bytes(base, second + 1, len(base.instructions))
+        head, tail = _bytes(base, 0, first), base.data[base.instructions[second].end :]
         data = head + middle + tail
-        base = Base(base.name, data, _shifted(base.instructions, len(head), len(data)))
+        base = Base(base.name, data, _before(base, len(head)))
     return base.data
 
 
@@ -124,9 +126,6 @@ def _bytes(base: Base, first: int, last: int) -> bytes:
     return base.data[base.instructions[first].start : base.instructions[last - 1].end]
 
 
-def _shifted(
-    instructions: tuple[Instruction, ...], head: int, size: int
-) -> tuple[Instruction, ...]:
-    """Those that still stand where they stood: the ones before the edit."""
-    kept = tuple(i for i in instructions if i.end <= head)
-    return kept if len(kept) > 10 else (*instructions[:1], Instruction("STOP", 2, size))
+def _before(base: Base, end: int) -> tuple[Instruction, ...]:
+    """The instructions that an edit after `end` bytes has left where they were."""
+    return tuple(i for i in base.instructions if i.end <= end)

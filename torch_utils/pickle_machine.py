@@ -17,6 +17,7 @@ MAX_OPCODES = 250_000  # a published snapshot has about 20,000
 MAX_NAME = 256  # characters of a global's name
 _MARK = object()
 _UNPRINTABLE = re.compile(r"[^ -~]")
+_OPCODES = {opcode.code.encode("latin1"): opcode for opcode in pickletools.opcodes}
 
 
 class PickleRefused(ValueError):
@@ -26,7 +27,7 @@ class PickleRefused(ValueError):
 def shown(text: str, limit: int = 300) -> str:
     """Text from a file, harmless on a terminal: printable ASCII, at most `limit` characters."""
     line = " ".join(text[: limit + 1].split())
-    line = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), line)
+    line = _UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], line)
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 
@@ -65,17 +66,21 @@ def run(file: io.BytesIO, vocabulary: Vocabulary, max_opcodes: int = MAX_OPCODES
     no pickle.
     """
     machine = _Machine(vocabulary)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if count >= max_opcodes:
-            raise PickleRefused(f"has more than {max_opcodes:,} pickle instructions")
+    for _ in range(max_opcodes):
+        opcode = _OPCODES.get(file.read(1))
+        if opcode is None:
+            raise PickleRefused("is damaged: ends early, or what follows is no pickle instruction")
         step = _STEPS.get(opcode.name)
-        if step is None:
+        if step is None:  # Before its argument is looked at: some have parsers of their own.
             raise PickleRefused(f"uses the pickle instruction {opcode.name}, which no network does")
+        argument = opcode.arg.reader(file) if opcode.arg else None
         try:
             step(machine, argument)
         except (IndexError, KeyError) as error:
             raise PickleRefused(f"is damaged: {opcode.name} finds nothing to work on") from error
-    return machine.result
+        if opcode.name == "STOP":
+            return machine.result
+    raise PickleRefused(f"has more than {max_opcodes:,} pickle instructions")
 
 
 @dataclass
