@@ -379,3 +379,9 @@ def test_sets_are_not_multiplied():
     names = written([f"name{i}" for i in range(256)], 2)[2:-1]
     head = names + b"\x85r\x00\x10\x00\x00" + b"cbuiltins\nset\nr\x01\x10\x00\x00"
     refused(b"\x80\x02(" + head + b"j\1\x10\0\0j\0\x10\0\0R" * 1000 + b"t.", "has sets that")
+
+
+@pytest.mark.parametrize("code", [b"I" + b"9" * 10**6, b"L" + b"9" * 10**6, b"Vx", b"S'x'"])
+def test_arguments_of_other_instructions_are_not_parsed(code):
+    """Nor is a codec imported for them, nor a number of a million digits computed."""
+    refused(b"\x80\x04" + code, "uses the pickle instruction")
