@@ -4,21 +4,23 @@ import os
 
 import click
 
+from dataset_preprocessing.procedural.categories import CATEGORIES
 from dataset_preprocessing.procedural.writer import make_dataset
 
 
 @click.command()
 @click.option("--dest", required=True, help="Zip file to write.", metavar="ZIP")
+@click.option("--category", type=click.Choice(list(CATEGORIES)), default="cars", show_default=True)
 @click.option("--num-images", default=2000, show_default=True, help="How many images.")
 @click.option("--resolution", default=64, show_default=True, help="Side in pixels, a power of 2.")
-@click.option("--seed", default=0, show_default=True, help="Another seed, other cars.")
-@click.option("--views-per-car", default=1, show_default=True, help="Images of each car.")
+@click.option("--seed", default=0, show_default=True, help="Another seed, other pictures.")
+@click.option("--views-per-car", default=1, show_default=True, help="Images of each car or chair.")
 @click.option("--depth", is_flag=True, help="Also write ZIP_depth.zip: distance along the ray.")
 @click.option("--segmentation", is_flag=True, help="Also write ZIP_segmentation.zip: part ids.")
 @click.option("--workers", default=os.cpu_count(), help="Processes.  [default: all cores]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def main(**options) -> None:
-    """Render toy cars into a posed dataset zip, ready for training."""
+    """Render toy cars or chairs into a posed dataset zip, ready for training."""
     try:
         paths = make_dataset(**options)
     except (ValueError, OSError) as error:

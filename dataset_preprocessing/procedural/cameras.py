@@ -6,8 +6,8 @@ RADIUS = 2.0
 FOCAL = 1.6
 ELEVATION_DEGREES = (5.0, 60.0)
 
-# What a training preset for this dataset needs: every car lies inside the box, and between
-# ray_start and ray_end for every camera.
+# What a training preset for this dataset needs: every car and chair lies inside the box, and
+# between ray_start and ray_end for every camera.
 PRESET = {
     "ray_start": 1.35,
     "ray_end": 2.65,

@@ -105,6 +105,26 @@ def disc(center: tuple[float, float, float], radius: float, half_width: float, s
     return Solid(normals, np.array(offsets) + normals @ centre, corners + centre)
 
 
+def frustum(
+    low: tuple[float, float, float],
+    high: tuple[float, float, float],
+    low_radius: float,
+    high_radius: float,
+    sides: int,
+) -> Solid:
+    """Frustum of `sides` sides between level ends around `low` and, further up, `high`, whose radii
+    are those of the inscribed circles."""
+    rise = high[1] - low[1]
+    planes = [((0.0, 1.0, 0.0), high[1]), ((0.0, -1.0, 0.0), -low[1])]
+    for angle in 2 * np.pi * (np.arange(sides) + 0.5) / sides:
+        x, z = float(np.sin(angle)), float(np.cos(angle))
+        # The plane holds the outermost points of both circles in the direction (x, z).
+        bottom, top = (x * p[0] + z * p[2] for p in (low, high))
+        slope = (bottom + low_radius - top - high_radius) / rise
+        planes.append(((x, slope, z), bottom + low_radius + slope * low[1]))
+    return rounded(planes, 0.0)
+
+
 def _mix(count: int, parts: dict[int, float]) -> np.ndarray:
     row = np.zeros(count)
     for index, weight in parts.items():
@@ -166,7 +186,7 @@ class Rays:
         """
         local = (corners - self.origin) @ self.rotation
         if (local[:, 2] <= 1e-3).any():
-            raise ValueError("the camera is inside or in front of the car; move it further away")
+            raise ValueError("the camera is inside or in front of the object; move it further away")
         u, v = local[:, 0] / local[:, 2], local[:, 1] / local[:, 2]
         rows = np.searchsorted(self.y, [v.min(), v.max()])
         columns = np.searchsorted(self.x, [u.min(), u.max()])

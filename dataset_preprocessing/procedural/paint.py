@@ -1,4 +1,4 @@
-"""What is painted on a car's parts: colour, gloss and segment id of every surface point."""
+"""What is painted on parts: colour, gloss and segment id of every surface point."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -40,7 +40,7 @@ class Coat:
     segment: np.ndarray
 
     @classmethod
-    def of(cls, count: int, colour: Colour, segment: Segment, gloss: float) -> "Coat":
+    def of(cls, count: int, colour: Colour, segment: IntEnum, gloss: float) -> "Coat":
         """`count` points of one colour."""
         return cls(
             np.tile(np.float32(colour), (count, 1)),
@@ -67,7 +67,7 @@ class Plain:
     """One colour all over."""
 
     colour: Colour
-    segment: Segment
+    segment: IntEnum
     gloss: float
 
     def coat(self, points: np.ndarray, normals: np.ndarray, planes: np.ndarray) -> Coat:

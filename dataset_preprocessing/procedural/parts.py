@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from dataset_preprocessing.procedural import paint
 from dataset_preprocessing.procedural.cars import Car
 from dataset_preprocessing.procedural.geometry import Solid, box, disc, rounded
@@ -30,11 +28,6 @@ def car_parts(car: Car) -> list[Part]:
         "bus": _bus,
     }
     return builders[car.style](car) + _wheels(car) + _accessory(car)
-
-
-def surface_distance(car: Car, points: np.ndarray) -> np.ndarray:
-    """Implicit function [...] of a car at points [..., 3]: 0 on its surface, negative inside."""
-    return np.min([part.solid.distance(points) for part in car_parts(car)], axis=0)
 
 
 def _level(car: Car, height: float) -> float:

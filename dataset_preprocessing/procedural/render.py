@@ -1,12 +1,12 @@
-"""Pictures of a car: colour, true depth and part ids for one camera label."""
+"""Pictures of a model: colour, true depth and part ids for one camera label."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-from dataset_preprocessing.procedural.cars import Car
+from dataset_preprocessing.procedural.categories import Model, model_parts
 from dataset_preprocessing.procedural.geometry import Rays
-from dataset_preprocessing.procedural.parts import Part, car_parts
+from dataset_preprocessing.procedural.parts import Part
 
 # Two lamps, mirror images of each other, so that a flipped picture is the mirrored camera's.
 _LAMP = np.array([0.62, 0.68, 0.40]) / np.linalg.norm([0.62, 0.68, 0.40])
@@ -19,7 +19,7 @@ class Rendering(NamedTuple):
 
     image [R, R, 3] uint8 RGB on white; depth [R, R] float32, Euclidean distance from the camera
     centre along the ray through the pixel's centre, inf on the background; segmentation [R, R]
-    uint8, `Segment` ids at the pixels' centres.
+    uint8, part ids (`Segment` of a car, `ChairSegment` of a chair) at the pixels' centres.
     """
 
     image: np.ndarray
@@ -27,18 +27,18 @@ class Rendering(NamedTuple):
     segmentation: np.ndarray
 
 
-def render_car(car: Car, label: np.ndarray, resolution: int, samples: int = 3) -> Rendering:
-    """Render a car from a camera label [25] with `samples` x `samples` rays a pixel.
+def render_model(model: Model, label: np.ndarray, resolution: int, samples: int = 3) -> Rendering:
+    """Render a car or chair from a camera label [25] with `samples` x `samples` rays a pixel.
 
     `samples` is odd, so that one ray passes through each pixel's centre. Raises ValueError on bad
-    sizes, a bad label or a camera that is not outside the car.
+    sizes, a bad label or a camera that is not outside the model.
     """
     if resolution < 1 or samples < 1 or samples % 2 == 0:
         raise ValueError(
             f"resolution must be positive and samples odd, got {resolution} and {samples}"
         )
     rays = Rays.of_label(label, resolution * samples)
-    parts = car_parts(car)
+    parts = model_parts(model)
     inverse_depth, owner = _nearest(rays, parts)
     colour = np.ones((*owner.shape, 3), dtype=np.float32)
     segment = np.zeros(owner.shape, dtype=np.uint8)
@@ -55,6 +55,9 @@ def render_car(car: Car, label: np.ndarray, resolution: int, samples: int = 3) -
         _ray_depth(rays, inverse_depth)[centre, centre],
         segment[centre, centre],
     )
+
+
+render_car = render_model  # its name from when there were only cars; programs use it
 
 
 def _nearest(rays: Rays, parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,13 +14,13 @@ import numpy as np
 from PIL import Image
 
 from dataset_preprocessing.procedural.cameras import sample_label
-from dataset_preprocessing.procedural.cars import sample_car
-from dataset_preprocessing.procedural.render import render_car
+from dataset_preprocessing.procedural.categories import CATEGORIES
+from dataset_preprocessing.procedural.render import render_model
 from dnnlib.util import replacing
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same options, the same bytes
 _CHUNK = 16
-_CAR_STREAM, _CAMERA_STREAM = 0, 1
+_MODEL_STREAM, _CAMERA_STREAM = 0, 1
 
 
 @dataclass(frozen=True)
@@ -43,21 +43,24 @@ def make_dataset(
     segmentation: bool = False,
     workers: int = 1,
     overwrite: bool = False,
+    category: str = "cars",
 ) -> list[Path]:
     """Write `num_images` posed pictures to the zip `dest`; returns the files written.
 
+    category is a key of `CATEGORIES`; views_per_car counts the images of each car or chair.
     depth=True adds `<dest>_depth.zip` with float32 .npy images of the distance along the ray (inf
-    on the background), segmentation=True `<dest>_segmentation.zip` with PNG images of part ids
-    (`Segment`). The bytes depend on the options except `workers`, the number of processes; with
-    more than one, call it under `if __name__ == "__main__":`. Files appear only when all are
-    complete. Raises ValueError on bad options, FileExistsError when a file is there already and
-    `overwrite` is not set, OSError when the folder cannot be written.
+    on the background), segmentation=True `<dest>_segmentation.zip` with PNG images of part ids (the
+    category's `segments`). The bytes depend on the options except `workers`, the number of
+    processes; with more than one, call it under `if __name__ == "__main__":`. Files appear only
+    when all are complete. Raises ValueError on bad options, FileExistsError when a file is there
+    already and `overwrite` is not set, OSError when the folder cannot be written.
     """
     paths = _destinations(Path(dest), depth, segmentation)
     _check(paths, num_images, resolution, seed, views_per_car, workers, overwrite)
-    draw = partial(
-        draw_view, resolution, seed, views_per_car, depth=depth, segmentation=segmentation
-    )
+    if category not in CATEGORIES:
+        raise ValueError(f"category must be one of {', '.join(CATEGORIES)}; got '{category}'")
+    kinds = {"depth": depth, "segmentation": segmentation, "category": category}
+    draw = partial(draw_view, resolution, seed, views_per_car, **kinds)
     with ExitStack() as stack:
         archives = {kind: stack.enter_context(_atomic_zip(path)) for kind, path in paths.items()}
         labels = []
@@ -80,11 +83,13 @@ def draw_view(
     index: int,
     depth: bool = False,
     segmentation: bool = False,
+    category: str = "cars",
 ) -> View:
-    """Image number `index` of the dataset with this resolution, seed and views per car."""
-    car = sample_car(np.random.default_rng([seed, _CAR_STREAM, index // views_per_car]))
+    """Image number `index` of the dataset with this resolution, seed and views of each model."""
+    model_stream = np.random.default_rng([seed, _MODEL_STREAM, index // views_per_car])
+    model = CATEGORIES[category].sample(model_stream)
     label = sample_label(np.random.default_rng([seed, _CAMERA_STREAM, index]))
-    picture = render_car(car, label, resolution)
+    picture = render_model(model, label, resolution)
     return View(
         _png(picture.image),
         [float(str(value)) for value in label],  # the shortest decimals of the same float32
