@@ -1,12 +1,13 @@
-"""What a run writes about itself: the status line, training_stats.jsonl, TensorBoard, timings."""
+"""What a run writes about itself: the status line, training_stats.jsonl, curves, timings."""
 
-import functools
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,6 +15,7 @@ import torch
 
 import dnnlib
 from torch_utils import training_stats
+from training.sinks import TensorBoardSink, WandbSink
 
 
 class PhaseTimer:
@@ -56,6 +58,8 @@ class RunLog:
         device: the device whose memory counts.
         total_nimg: images to show in all.
         start_time: when the process began, default now; the first tick's maintenance is since then.
+        wandb: the project of Weights & Biases to write to as well, see `sinks.WandbSink`.
+        settings: what to show there of the run's configuration.
     """
 
     def __init__(
@@ -64,29 +68,20 @@ class RunLog:
         device: torch.device,
         total_nimg: int,
         start_time: float | None = None,
+        wandb: str | None = None,
+        settings: Mapping[str, Any] | None = None,
     ):
         self.run_dir = Path(run_dir)
         self.device = device
         self.total_nimg = total_nimg
         self.start_time = self.tick_end = time.time() if start_time is None else start_time
-        self.purge_step = (
-            0  # From this step on TensorBoard is to hide what earlier processes wrote.
-        )
+        self.tensorboard = TensorBoardSink(self.run_dir)
+        self.sinks = [self.tensorboard]
+        if wandb is not None:
+            self.sinks.append(WandbSink(self.run_dir, wandb, settings))
+        self.next_step = 0  # What TensorBoard has from this step on is to be hidden on resuming.
         self.collector = training_stats.Collector()
         self.jsonl = open(self.run_dir / "training_stats.jsonl", "a", encoding="utf-8")
-
-    @functools.cached_property
-    def tensorboard(self):
-        """The writer of TensorBoard's events, None without TensorBoard."""
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            print(
-                f"TensorBoard events are skipped ({error}): pip install tensorboard",
-                file=sys.stderr,
-            )
-            return None
-        return SummaryWriter(str(self.run_dir), purge_step=self.purge_step)
 
     def state_dict(self) -> dict:
         """Time spent, sizes of the .jsonl files, statistics shown last."""
@@ -94,7 +89,7 @@ class RunLog:
         os.fsync(self.jsonl.fileno())
         return dict(
             elapsed=time.time() - self.start_time,
-            purge_step=self.purge_step,
+            purge_step=self.next_step,
             sizes={path.name: path.stat().st_size for path in self.run_dir.glob("*.jsonl")},
             collector=self.collector.state_dict(),
         )
@@ -102,7 +97,7 @@ class RunLog:
     def load_state_dict(self, state: dict) -> None:
         """Goes on from there: takes out of the .jsonl files what was written afterwards."""
         self.start_time = time.time() - state["elapsed"]
-        self.purge_step = state["purge_step"]
+        self.next_step = self.tensorboard.purge_step = state["purge_step"]
         self.collector.load_state_dict(state["collector"])
         for path in self.run_dir.glob("*.jsonl"):
             size = state["sizes"].get(path.name, 0)
@@ -153,15 +148,18 @@ class RunLog:
         return " ".join(fields)
 
     def images(self, grids: dict[str, np.ndarray], nimg: int) -> None:
-        """Adds picture grids [H, W, C] uint8 to TensorBoard, under their names, the corner of
-        2048 x 2048 pixels: whole 8K grids would fill the disk."""
-        if self.tensorboard is not None:
-            for name, grid in grids.items():
-                corner = grid[:2048, :2048]
-                self.tensorboard.add_image(name, corner, nimg // 1000, dataformats="HWC")
+        """Shows picture grids [H, W, C] uint8 under their names, wherever curves are shown."""
+        for sink in self.sinks:
+            sink.images(grids, nimg)
 
-    def write(self, nimg: int) -> None:
-        """One line of training_stats.jsonl, one point of every TensorBoard curve."""
+    def write(self, nimg: int, extra: Mapping[str, float] | None = None) -> None:
+        """One line of training_stats.jsonl, one point of every curve.
+
+        extra: scalars of this tick, to be statistics as well; those that are not finite are left
+        out.
+        """
+        for name, value in (extra or {}).items():
+            training_stats.report0(name, value if math.isfinite(value) else [])
         self.collector.update()
         stats = self.collector.as_dict()
         finite = {
@@ -170,18 +168,16 @@ class RunLog:
         }
         self.jsonl.write(json.dumps(dict(finite, timestamp=time.time())) + "\n")
         self.jsonl.flush()
-        if self.tensorboard is not None:
-            walltime = time.time() - self.start_time
-            for name, value in stats.items():
-                self.tensorboard.add_scalar(name, value["mean"], nimg // 1000, walltime=walltime)
-            self.tensorboard.flush()
-        self.purge_step = nimg // 1000 + 1
+        means = {name: value["mean"] for name, value in stats.items()}
+        for sink in self.sinks:
+            sink.scalars(means, nimg, time.time() - self.start_time)
+        self.next_step = nimg // 1000 + 1
 
     def close(self) -> None:
         """Closes the files."""
         self.jsonl.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close()
+        for sink in self.sinks:
+            sink.close()
 
 
 def _peak_memory() -> int:
