@@ -24,7 +24,8 @@ class StepCheck(NamedTuple):
 
 def not_finite(tensors: list[Tensor]) -> Tensor:
     """Which of some float tensors hold a NaN or an infinity: [len(tensors)] booleans."""
-    return ~torch.stack(torch._foreach_norm(tensors, float("inf"))).isfinite()
+    # x * 0 is 0 or NaN, and never overflows. The maximum norm takes 7 times as long on a CPU.
+    return torch.stack(torch._foreach_norm(torch._foreach_mul(tensors, 0.0))).isnan()
 
 
 def bad_gradients(params: list[Tensor]) -> Tensor:
