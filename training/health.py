@@ -4,6 +4,7 @@ Everything is measured on pictures without super-resolution, of one size, with t
 cameras and random numbers all through a run, so that curves mean something.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -145,11 +146,11 @@ def warnings(measures: Mapping[str, float], kimg: float, min_kimg: float = 0) ->
     """A line for each sign of a run going wrong in what `Health.measure` returned.
 
     None before `min_kimg` thousand images, see `first_judgement`: what has not learned yet looks
-    the same.
+    the same. None of weights that are not finite: those the guard reports.
     """
-    if kimg < min_kimg:
-        return []
     opacity, opaque, near, spread, variance, samples, _ = (measures[name] for name in NAMES)
+    if kimg < min_kimg or not math.isfinite(opacity):
+        return []
     if opacity < EMPTY_OPACITY:
         return [f"the scene is empty: mean opacity {opacity:.4f}"]
     lines = []
