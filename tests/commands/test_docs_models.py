@@ -1,10 +1,13 @@
 """What the pages on models, training and clusters say can be typed: commands, scripts, options."""
 
 import ast
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -173,6 +176,50 @@ def test_scripts_can_be_parsed():
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     jobs = [script for script in scripts if "#SBATCH" in script]
     assert len(jobs) == 2 and all(job.startswith("#!/bin/bash\n#SBATCH") for job in jobs)
+
+
+STAND_INS = {
+    "srun": 'touch started; sleep 0.2; exit "$STATUS"',
+    "scontrol": '[ "$1" = show ] && echo host0 || echo "$*" >> asked',
+}
+
+
+@pytest.fixture
+def batch(tmp_path, monkeypatch):
+    """`batch(number, status, **variables)`: runs a job script of the page on stand-ins for Slurm's
+    commands, with SIGTERM to its shell meanwhile; (its exit status, what it asked Slurm for)."""
+    if shutil.which("bash") is None:
+        pytest.skip("needs bash")
+    for name, text in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def run(number, status, **variables):
+        asked, started = tmp_path / "asked", tmp_path / "started"
+        for trace in (asked, started):
+            trace.unlink(missing_ok=True)
+        script = [text for text in blocks("cluster", "bash") if "#SBATCH" in text][number]
+        slurm = dict(SLURM_JOB_ID="7", SLURM_CPUS_PER_TASK="4", SLURM_NNODES="2")
+        variables |= slurm | dict(STATUS=str(status), SLURM_JOB_NODELIST="host[0-1]")
+        shell = subprocess.Popen(
+            ["bash", "-u", "-c", script], cwd=tmp_path, env=os.environ | variables
+        )
+        while not started.exists():
+            time.sleep(0.01)
+        shell.send_signal(signal.SIGTERM)
+        return shell.wait(), asked.read_text().split() if asked.exists() else []
+
+    return run
+
+
+def test_job_scripts_requeue_what_is_to_go_on(batch):
+    again = ["requeue", "7"]
+    assert batch(0, 75) == (75, again)
+    assert batch(0, 0) == (0, []) and batch(0, 1) == (1, [])
+    assert batch(1, 1) == (1, again)
+    assert batch(1, 1, SLURM_RESTART_COUNT="19") == (1, again)
+    assert batch(1, 1, SLURM_RESTART_COUNT="20") == (1, []) and batch(1, 0) == (0, [])
 
 
 def test_manifests_can_be_parsed():
