@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Trains a tri-plane GAN: `python train.py --cfg=demo --data=cars.zip --outdir=runs`."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,11 +63,18 @@ RUN = [
     ("--kimg", POSITIVE, 25000, "Length in thousands of real images"),
     ("--tick", POSITIVE, 4, "Thousands of images between status lines"),
     ("--snap", POSITIVE, 50, "Ticks between snapshots"),
+    ("--wandb", str, None, "Project of Weights & Biases to write to, or entity/project"),
+    ("--launch", click.Choice(["here", "slurm"]), "here", "slurm: submit the command by submitit"),
+    ("--launch-options", str, None, "With --launch=slurm: nodes=2,gpus_per_node=8,…"),
     ("--seed", SEED, 0, "Random seed"),
     ("--checkpoint-minutes", WEIGHT, 10, "Minutes between checkpoints, 0: one a tick"),
     ("--nan-limit", NATURAL, 100, "Steps of a tick that may have a NaN or infinity"),
     ("--nobench", bool, False, "Switch cuDNN's autotuner off"),
     ("--workers", POSITIVE, 3, "Data loading processes per device"),
+    ("--cache", click.Choice(["none", "ram", "gpu"]), "none", "Where decoded images are kept"),
+    ("--tf32", bool, False, "Faster float32 products on a GPU, with mantissas of 10 bits"),
+    ("--deterministic", bool, False, "The same sums each time on a GPU, slower"),
+    ("--compile", click.Choice(["none", "generator"]), "none", "Compile networks (torch.compile)"),
 ]
 RENDERING = [
     ("--neural_rendering_resolution_initial", POSITIVE, 64, "Side of the rendering at first"),
@@ -121,11 +129,11 @@ def main(ctx: click.Context, **options) -> None:
     Option names may be written with dashes or underscores. --cfg=demo needs --outdir and --data
     only and runs on a CPU.
     """
-    from training import config as configuration
-    from training import runs
-    from training.dataset import ImageFolderDataset
+    from training import cluster, local_processes
+    from training.config import describe
+    from training.launch import launch
     from training.stopping import EXIT_STATUS
-    from training.training_loop import launch
+    from training.world import join
 
     given = {
         name
@@ -133,18 +141,80 @@ def main(ctx: click.Context, **options) -> None:
         if ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
     }
     with _errors_of_one_line():
-        opts = configuration.with_preset(options, given)
-        for line in configuration.idle_options(opts, given):
-            click.echo(line, err=True)
-        training_set = ImageFolderDataset(path=opts.data, use_labels=True)
-        config = configuration.build_config(opts, training_set)
-        choice = runs.choose(config, opts.resume)
+        if options["launch"] == "slurm" and not options["dry_run"]:
+            click.echo(_submitted(options, given))
+            return
+        ranks = cluster.rank_from_environment()
+        if ranks is not None and not options["dry_run"]:
+            ctx.exit(_train_as_one_of(ranks, options, given))
+        choice = _chosen_run(options, given)
         if choice.notice:
             click.echo(choice.notice)
-        if opts.dry_run:
-            click.echo(f"{configuration.describe(choice.config)}\nDry run; exiting.")
-        elif not choice.finished and not launch(choice.config, choice.lock):
-            ctx.exit(EXIT_STATUS)
+        if options["dry_run"]:
+            click.echo(f"{describe(choice.config)}\nDry run; exiting.")
+        elif choice.finished:
+            return
+        elif choice.config.num_gpus == 1:
+            ctx.exit(0 if launch(choice.config, choice.lock, join()) else EXIT_STATUS)
+        else:
+            if choice.lock is not None:
+                choice.lock.release()  # The first of the processes takes it.
+            status, signal = local_processes.run(choice.config.num_gpus, sys.argv[1:])
+            ctx.exit(EXIT_STATUS if status and signal else status)
+
+
+def _chosen_run(options: dict, given: set[str]):
+    """The run that the command means, its options checked against the data."""
+    from training import config as configuration
+    from training import runs
+    from training.dataset import ImageFolderDataset
+
+    opts = configuration.with_preset(options, given)
+    for line in configuration.idle_options(opts, given):
+        click.echo(line, err=True)
+    training_set = ImageFolderDataset(path=opts.data, use_labels=True)
+    config = configuration.build_config(opts, training_set)
+    return runs.choose(config, opts.resume, keep_batch_gpu="batch_gpu" not in given)
+
+
+def _submitted(options: dict, given: set[str]) -> str:
+    """Submits the command to Slurm, after a check: what is wrong shows now, not hours later."""
+    from training import cluster
+
+    choice = _chosen_run(options, given)
+    if choice.lock is not None:
+        choice.lock.release()
+    gpus, workers, outdir = choice.config.num_gpus, options["workers"], options["outdir"]
+    settings = cluster.launch_settings(options["launch_options"], gpus, workers)
+    job = cluster.submit_slurm(sys.argv, outdir, settings)
+    return f"Submitted as job {job}; its output: {outdir}/slurm/{job}"
+
+
+def _train_as_one_of(ranks, options: dict, given: set[str]) -> int:
+    """Trains as one of the processes that a launcher has started; returns the exit status.
+
+    The first one decides what is trained; where it cannot, the others end without a word.
+    """
+    from training.launch import launch
+    from training.stopping import EXIT_STATUS
+    from training.world import join, leave
+
+    ranks.announce()
+    world = join(ranks.rank, ranks.world_size, ranks.local_rank)
+    choice = None
+    try:
+        if world.is_first:
+            options = dict(options, gpus=ranks.world_size)
+            choice = _chosen_run(options, given | {"gpus"})
+            if choice.notice:
+                click.echo(choice.notice)
+    finally:
+        config, finished = world.share(choice and (choice.config, choice.finished)) or (None, True)
+    if finished:
+        return 0 if config else 1
+    done = launch(config, choice and choice.lock, world)
+    leave()
+    return 0 if done else EXIT_STATUS
 
 
 @contextmanager
@@ -153,13 +223,14 @@ def _errors_of_one_line() -> Iterator[None]:
     import torch
 
     from training.checkpoints import CheckpointError
+    from training.cluster import ClusterError
     from training.config import OptionError
     from training.dataset import DatasetError
     from training.guard import NonFiniteError
 
     try:
         yield
-    except (OptionError, CheckpointError, NonFiniteError) as error:
+    except (OptionError, CheckpointError, ClusterError, NonFiniteError) as error:
         raise click.ClickException(str(error)) from None
     except DatasetError as error:
         raise click.ClickException(f"--data: {error}") from None

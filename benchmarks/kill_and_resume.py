@@ -28,7 +28,7 @@ from dataset_preprocessing.procedural import make_dataset
 from training import checkpoints, config, runs
 from training.config import TrainingConfig
 from training.dataset import ImageFolderDataset
-from training.training_loop import launch
+from training.launch import launch
 
 COMPARED = ("G", "D", "G_ema", "augment_pipe", "ada", "G_opt", "D_opt")
 PRELOADED = [  # What a training imports: a process of it then begins at once.

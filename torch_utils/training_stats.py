@@ -1,7 +1,8 @@
 """Statistics of training, gathered on the devices and summed over processes when asked for.
 
-Reporting a value adds its moments (count, sum, sum of squares) to a counter that stays on the
-device of the value, so that it never waits for a GPU. A `Collector` reads the counters.
+Reporting a value adds its moments (count, sum, sum of squares, and the number of elements that are
+not finite) to a counter that stays on the device of the value, so that it never waits for a GPU. A
+`Collector` reads the counters.
 """
 
 import math
@@ -19,6 +20,7 @@ __all__ = [
     "report",
     "report0",
     "state_dict",
+    "synchronize",
 ]
 
 
@@ -38,7 +40,11 @@ class _Registry:
         elements = torch.as_tensor(value).detach().flatten().to(torch.float32)
         if elements.numel() == 0:
             return
-        sums = torch.stack([torch.ones_like(elements).sum(), elements.sum(), (elements**2).sum()])
+        # What is not finite is counted, not added: it would spoil the sums of the whole run.
+        finite = elements.isfinite()
+        elements = torch.where(finite, elements, 0.0)
+        count = torch.ones_like(elements).sum()
+        sums = torch.stack([count, elements.sum(), (elements**2).sum(), (~finite).sum()])
         counter = counters.get(elements.device)
         counters[elements.device] = sums.double() if counter is None else counter + sums
 
@@ -60,10 +66,20 @@ class _Registry:
                 self.pending[name][place] = counter.to(place)
 
     def sync(self, names: list[str]) -> dict[str, torch.Tensor]:
-        """Moves what is pending for the names into the totals, which it returns."""
+        """Moves what is pending for the names into the totals, which it returns.
+
+        With several processes, the names are those that rank 0 asks for: it alone reports how a run
+        proceeds.
+        """
         self.synced = True
         device = self.sync_device or torch.device("cpu")
-        sums = torch.zeros([len(names), 3], dtype=torch.float64, device=device)
+        if self.sync_device is not None:
+            asked = [names]
+            torch.distributed.broadcast_object_list(asked, src=0, device=device)
+            names = asked[0]
+            for name in names:
+                self.pending.setdefault(name, {})
+        sums = torch.zeros([len(names), 4], dtype=torch.float64, device=device)
         for row, name in zip(sums, names, strict=True):
             for counter in self.pending[name].values():
                 row += counter.to(device)
@@ -76,6 +92,13 @@ class _Registry:
 
 
 _registry = _Registry()
+
+
+def synchronize() -> None:
+    """Adds up over processes what each has reported so far; all must call it. Collectors see it at
+    their next update. Of a single process it asks nothing."""
+    if _registry.sync_device is not None:
+        _registry.sync(sorted(_registry.pending))
 
 
 def init_multiprocessing(rank: int, sync_device: torch.device | str | None) -> None:
@@ -150,14 +173,14 @@ class Collector:
         return int(self._get(name)[0])
 
     def mean(self, name: str) -> float:
-        """The mean, NaN if nothing was reported."""
-        count, total, _ = self._get(name)
-        return total / count if count else math.nan
+        """The mean, NaN if nothing was reported, or something that is not finite."""
+        count, total, _, bad = self._get(name)
+        return total / count if count and not bad else math.nan
 
     def std(self, name: str) -> float:
-        """The standard deviation of the population, NaN if nothing was reported."""
-        count, total, squares = self._get(name)
-        if count == 0 or not math.isfinite(total):
+        """The standard deviation of the population, NaN where the mean is."""
+        count, total, squares, bad = self._get(name)
+        if count == 0 or bad:
             return math.nan
         if count == 1:
             return 0.0
@@ -186,4 +209,4 @@ class Collector:
         if not self._regex.fullmatch(name):
             raise KeyError(f"{name!r} is not collected: it does not match {self._regex.pattern!r}")
         moments = self._moments.get(name)
-        return [0.0, 0.0, 0.0] if moments is None else moments.tolist()
+        return [0.0, 0.0, 0.0, 0.0] if moments is None else moments.tolist()

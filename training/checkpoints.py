@@ -18,8 +18,6 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from training.random_state import random_state, set_random_state
-
 FORMAT = 1
 DIGITS = 16
 _NAME = re.compile(rf"checkpoint-(\d{{12,}})-([0-9a-f]{{{DIGITS}}})\.pt")
@@ -43,8 +41,8 @@ class Progress:
     """How far a run is: counters, and the state of each of its parts.
 
     Args:
-        parts: by name; all that changes during training and is no counter.
-        device: whose random state counts, besides those of Python, NumPy and torch on the CPU.
+        parts: by name; all that changes during training and is no counter. Random numbers follow
+            from the seed and the counters (`training.micro_batches`).
 
     Attributes:
         nimg: real images shown.
@@ -53,9 +51,8 @@ class Progress:
         tick_nimg: images shown at the end of the last one.
     """
 
-    def __init__(self, parts: Mapping[str, Stateful], device: torch.device):
+    def __init__(self, parts: Mapping[str, Stateful]):
         self.parts = dict(parts)
-        self.device = device
         self.nimg, self.batch_idx, self.tick, self.tick_nimg = 0, 0, 0, 0
 
     def tick_is_over(self, images: float) -> bool:
@@ -70,29 +67,27 @@ class Progress:
         self.tick_nimg = self.nimg
 
     def state_dict(self) -> dict:
-        """Counters, parts and random states."""
+        """Counters and parts."""
         return dict(
             format=FORMAT,
             counters=dict(
                 nimg=self.nimg, batch_idx=self.batch_idx, tick=self.tick, tick_nimg=self.tick_nimg
             ),
             parts={name: part.state_dict() for name, part in self.parts.items()},
-            random=random_state(self.device),
         )
 
-    def load_state_dict(self, state: dict) -> None:
-        """Restores everything; the random states last, so call it right before training.
-
-        Raises CheckpointError where the state is of a run with other parts.
-        """
+    def load_state_dict(self, state: dict, is_first: bool = True) -> None:
+        """Restores everything. Raises CheckpointError where the state is of a run with other parts;
+        processes but the first (`is_first`) may have fewer."""
         differing = set(self.parts) ^ set(state["parts"])
+        if not is_first:
+            differing &= set(self.parts)
         if differing:
             raise CheckpointError(f"is of a run with other parts ({', '.join(sorted(differing))})")
         for name, part in self.parts.items():
             part.load_state_dict(state["parts"][name])
         for name, value in state["counters"].items():
             setattr(self, name, value)
-        set_random_state(state["random"], self.device)
 
 
 class Found(NamedTuple):

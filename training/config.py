@@ -1,25 +1,25 @@
 """From the options of `train.py` to the complete, validated configuration of a run."""
 
 import json
-import math
 import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import dnnlib
 from training.augment import AUGMENT_PRESETS
-from training.loss import REG_TYPES
-from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
+from training.option_checks import (
+    OptionError,
+    check_batch,
+    check_data,
+    check_values,
+    superresolution_module,
+)
+from training.presets import PRESETS
 from training.synthesis import block_channels
-from training.triplane import PLANE_RESOLUTION
 
 FADES = ("blur_init_sigma", "gpc_reg_fade_kimg")  # of the loss; 0: none
 RESUME_WORDS = ("latest", "none")
 NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
-
-
-class OptionError(ValueError):
-    """An option that cannot be used; the message names it and says what would be right."""
 
 
 @dataclass
@@ -58,6 +58,11 @@ class TrainingConfig:
     image_snapshot_ticks: int = 50
     network_snapshot_ticks: int = 50
     cudnn_benchmark: bool = True
+    cache: str = "none"
+    tf32: bool = False
+    deterministic: bool = False
+    compile: str = "none"
+    wandb: str | None = None
     checkpoint_minutes: float = 10
     nan_limit: int = 100
     image_grid: list[int] | None = None
@@ -84,6 +89,7 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
     needs = {
         "--aug=fixed": (opts.aug == "fixed", ["p"]),
         "--aug=ada": (opts.aug == "ada", ["target"]),
+        "--launch=slurm": (opts.launch == "slurm", ["launch_options"]),
         "--resume with a snapshot": (starting_snapshot(opts) is not None, ["resume_blur"]),
         "--gen_pose_cond=True": (
             opts.gen_pose_cond,
@@ -106,100 +112,9 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
     return [f"--{name}: has no effect; {idle[name]}" for name in idle if name in given]
 
 
-def check_supported(opts: dnnlib.EasyDict) -> None:
-    """Raises OptionError for options whose part is not built, or whose value makes no sense."""
-    missing = {
-        "gpus": (opts.gpus > 1, "training in several processes is not built yet: use --gpus=1"),
-        "metrics": (bool(opts.metrics), "metrics are not built yet: use --metrics=none"),
-    }
-    for name, (asked, message) in missing.items():
-        if asked:
-            value = ",".join(opts.metrics) if name == "metrics" else opts[name]
-            raise OptionError(f"--{name}={value}: {message}")
-    for name, value in opts.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise OptionError(f"--{name}={value}: must be a finite number")
-    if opts.reg_type not in REG_TYPES:
-        raise OptionError(
-            f"--reg_type={opts.reg_type}: no such regulariser exists; use {', '.join(REG_TYPES)}"
-        )
-    if opts.gpc_reg_prob > 1:
-        raise OptionError(f"--gpc_reg_prob={opts.gpc_reg_prob}: must be from 0 to 1")
-    if opts.density_reg_every % 1:
-        raise OptionError(
-            f"--density_reg_every={opts.density_reg_every}: must be a whole number of iterations"
-        )
-    if opts.desc and re.search(r"[/\\\x00]", opts.desc):
-        raise OptionError(f"--desc={opts.desc}: becomes part of a folder's name: leave slashes out")
-    if opts.decoder_lr_mul <= 0:
-        raise OptionError(f"--decoder_lr_mul={opts.decoder_lr_mul}: must be above 0")
-    if not opts.cond:
-        raise OptionError("--cond=False: a tri-plane generator needs the cameras: use --cond=True")
-
-
 def starting_snapshot(opts: dnnlib.EasyDict) -> str | None:
     """The file or web address of `--resume`, None where that is unset or one of its words."""
     return None if opts.resume in RESUME_WORDS else opts.resume
-
-
-def check_batch(opts: dnnlib.EasyDict) -> int:
-    """The micro-batch of one device; raises OptionError where the sizes do not divide."""
-    if opts.batch % opts.gpus:
-        raise OptionError(f"--batch={opts.batch}: must be a multiple of --gpus={opts.gpus}")
-    batch_gpu = opts.batch_gpu or opts.batch // opts.gpus
-    if opts.batch % (opts.gpus * batch_gpu):
-        raise OptionError(
-            f"--batch={opts.batch}: must be a multiple of --gpus={opts.gpus} x "
-            f"--batch-gpu={batch_gpu}"
-        )
-    if batch_gpu % opts.mbstd_group:
-        raise OptionError(
-            f"--batch-gpu={batch_gpu}: must be a multiple of --mbstd-group={opts.mbstd_group}"
-        )
-    return batch_gpu
-
-
-def check_data(opts: dnnlib.EasyDict, training_set) -> None:
-    """Raises OptionError unless the dataset has cameras and pictures that the networks can make."""
-    where = f"--data={opts.data}"
-    if not training_set.has_labels:
-        raise OptionError(f"{where}: has no cameras (dataset.json); training needs them")
-    if training_set.label_dim != 25:
-        raise OptionError(f"{where}: labels have {training_set.label_dim} numbers, a camera has 25")
-    if training_set.num_channels != 3:
-        raise OptionError(f"{where}: pictures need 3 channels, RGB")
-    side = training_set.resolution
-    if not 32 <= side <= 1024 or side & (side - 1):
-        raise OptionError(
-            f"{where}: pictures have {side} pixels a side; must be a power of two from 32 to 1024"
-        )
-    planes = PRESETS[opts.cfg].generator.get("plane_resolution", PLANE_RESOLUTION)
-    if opts.cbase < max(side, planes):
-        raise OptionError(
-            f"--cbase={opts.cbase}: leaves no channels where pictures or planes are "
-            f"{max(side, planes)} wide; must be at least that"
-        )
-
-
-def superresolution_module(opts: dnnlib.EasyDict, resolution: int) -> str:
-    """Dotted class name of the super-resolution; raises OptionError if there is none of the name,
-    or it makes pictures of another size."""
-    if opts.sr_module is None:
-        return SUPERRESOLUTION_MODULES.get(resolution, GENERAL_SUPERRESOLUTION)
-    try:
-        module = dnnlib.util.get_obj_by_name(opts.sr_module)
-    except (ImportError, AttributeError) as error:
-        raise OptionError(
-            f"--sr-module={opts.sr_module}: cannot be imported ({error}); "
-            f"give a class such as {GENERAL_SUPERRESOLUTION}"
-        ) from None
-    layout = getattr(module, "layout", None)
-    if layout is not None and layout.img_resolution != resolution:
-        raise OptionError(
-            f"--sr-module={opts.sr_module}: makes pictures of {layout.img_resolution} pixels, the "
-            f"dataset has {resolution}; {GENERAL_SUPERRESOLUTION} makes any size"
-        )
-    return opts.sr_module
 
 
 def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
@@ -207,7 +122,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
 
     The run directory is named, not created.
     """
-    check_supported(opts)
+    check_values(opts)
     batch_gpu = check_batch(opts)
     check_data(opts, training_set)
     preset = PRESETS[opts.cfg]
@@ -216,7 +131,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         training_set_kwargs=dict(
             class_name="training.dataset.ImageFolderDataset",
             path=str(opts.data),
-            use_labels=opts.cond,
+            use_labels=True,
             max_size=len(training_set),
             xflip=opts.mirror,
             resolution=training_set.resolution,
@@ -242,7 +157,12 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         kimg_per_tick=opts.tick,
         image_snapshot_ticks=opts.snap,
         network_snapshot_ticks=opts.snap,
-        cudnn_benchmark=not opts.nobench,
+        cudnn_benchmark=not (opts.nobench or opts.deterministic),
+        cache=opts.cache,
+        tf32=opts.tf32,
+        deterministic=opts.deterministic,
+        compile=opts.compile,
+        wandb=opts.wandb,
         checkpoint_minutes=opts.checkpoint_minutes,
         nan_limit=opts.nan_limit,
         **preset.run,
@@ -354,6 +274,7 @@ def _loss_kwargs(opts, preset) -> dict:
         gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
         dual_discrimination=True,
         filter_mode="antialiased",
+        conditional=opts.cond,
     )
     return dict(loss, **preset.loss)
 

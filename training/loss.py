@@ -60,6 +60,7 @@ class StyleGAN2Loss:
         gpc_reg_prob, gpc_reg_fade_kimg: pose swapping; None conditions on no camera.
         dual_discrimination: whether R1 covers the raw picture too.
         filter_mode: how real pictures are reduced to raw ones, see `filtered_resizing`.
+        conditional: whether D is told the cameras.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class StyleGAN2Loss:
         gpc_reg_prob: float | None = None,
         dual_discrimination: bool = False,
         filter_mode: str | float = "antialiased",
+        conditional: bool = True,
     ):
         if gpc_reg_prob is not None and not 0 <= gpc_reg_prob <= 1:
             raise ValueError(f"gpc_reg_prob must be from 0 to 1, not {gpc_reg_prob}")
@@ -99,6 +101,7 @@ class StyleGAN2Loss:
         self.gpc = (gpc_reg_prob, gpc_reg_fade_kimg)
         self.dual_discrimination = dual_discrimination
         self.filter_mode = filter_mode
+        self.conditional = conditional
         device = next(G.parameters()).device
         self.resample_filter = upfirdn2d.setup_filter([1, 3, 3, 1], device=device)
 
@@ -146,7 +149,7 @@ class StyleGAN2Loss:
         moment = self.at(nimg)
         real = self._prepare(self._real(batch, moment), moment)
         real = {name: image.detach().requires_grad_(True) for name, image in real.items()}
-        logits = self.D(real, batch.real_c)
+        logits = self.D(real, self._told(batch.real_c))
         inputs = list(real.values()) if self.dual_discrimination else [real["image"]]
         with conv2d_gradfix.no_weight_gradients():
             grads = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
@@ -228,7 +231,11 @@ class StyleGAN2Loss:
         return {"image": image, "image_raw": raw}
 
     def _judge(self, images: dict, c: Tensor, moment: Moment, update_emas: bool = False) -> Tensor:
-        return self.D(self._prepare(images, moment), c, update_emas=update_emas)
+        return self.D(self._prepare(images, moment), self._told(c), update_emas=update_emas)
+
+    def _told(self, c: Tensor) -> Tensor:
+        """The labels as D gets to see them."""
+        return c if self.conditional else torch.zeros_like(c)
 
     def _regularised_ws(self, batch: Batch, nimg: float, mix: bool) -> Tensor:
         """Latents for the density terms; here one gate swaps the cameras of the whole batch."""

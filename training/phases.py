@@ -1,8 +1,9 @@
 """Phases: who is trained by which terms, how often, and how one step is taken."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -11,6 +12,7 @@ from torch_utils import training_stats
 from training import schedules
 from training.guard import StepCheck, bad_gradients
 from training.loss import Batch, StyleGAN2Loss, Term
+from training.world import ALONE, World
 
 LossFunction = Callable[[Batch, float], Iterator[Term]]
 
@@ -58,15 +60,29 @@ def make_phases(
     return phases
 
 
-def run_phase(phase: Phase, batches: list[Batch], nimg: float) -> StepCheck:
-    """Accumulates the gradients of all micro-batches and takes one optimizer step.
+def run_phase(
+    phase: Phase,
+    batches: Iterable[Batch],
+    nimg: float,
+    world: World = ALONE,
+    tracked: Sequence[torch.Tensor] = (),
+) -> StepCheck:
+    """Takes one optimizer step by the mean gradient of all micro-batches of all processes.
 
-    Gradients add up over micro-batches; what a term reports goes to `training_stats`. Returns what
-    was not finite; such gradients are replaced, see `clean_gradients`.
+    Returns what was not finite; such gradients are replaced: NaN by 0, infinities by +-1e5. What a
+    term reports goes to `training_stats`.
+
+    Args:
+        batches: this process's micro-batches, as many in every process.
+        tracked: tensors that a micro-batch moves, such as the tracked mean of w; they move by the
+            mean of what each micro-batch alone would do, so that it does not matter who sees which.
     """
     phase.opt.zero_grad(set_to_none=True)
     phase.module.requires_grad_(True)
+    before = [tensor.clone() for tensor in tracked]
+    moved = [torch.zeros_like(tensor) for tensor in tracked]
     bad_losses: dict[str, torch.Tensor] = {}
+    count = 0
     for batch in batches:
         for losses in phase.losses:
             for term in losses(batch, nimg):
@@ -76,22 +92,48 @@ def run_phase(phase: Phase, batches: list[Batch], nimg: float) -> StepCheck:
                 bad = ~term.loss.detach().isfinite().all()
                 name = losses.__name__
                 bad_losses[name] = bad | bad_losses[name] if name in bad_losses else bad
+        for tensor, start, sum_ in zip(tracked, before, moved, strict=True):
+            sum_ += tensor - start
+            tensor.copy_(start)
+        count += 1
     phase.module.requires_grad_(False)
+
+    # One exchange for everything: gradients, what was tracked, and what was not finite.
+    params = [p for _, p in phase.trained() if p.grad is not None]
+    flags = [flag.to(torch.float32) for flag in bad_losses.values()]
+    gradients = _averaged([p.grad for p in params], [*moved, *flags], world, count * world.size)
+    for param, grad in zip(params, gradients.parts, strict=True):
+        param.grad = grad
+    shifts, flags = gradients.rest[: len(tracked)], gradients.rest[len(tracked) :]
+    for tensor, shift in zip(tracked, shifts, strict=True):
+        tensor += shift
     bad = bad_gradients([p for _, p in phase.trained()])
-    clean_gradients(phase.module)
+    training_stats.report(f"Gradients/norm/{phase.name}", gradients.flat.norm())
+    gradients.flat.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
     phase.opt.step()
-    return StepCheck(bad_losses, bad)
+    return StepCheck(dict(zip(bad_losses, [flag > 0 for flag in flags], strict=True)), bad)
 
 
-def clean_gradients(module: torch.nn.Module) -> None:
-    """Replaces NaN by 0 and infinities by +-1e5 in all gradients, as one flat vector."""
-    params = [p for p in module.parameters() if p.grad is not None and p.numel() > 0]
-    if not params:
-        return
-    flat = torch.cat([p.grad.flatten() for p in params])
-    flat.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
-    for param, grad in zip(params, flat.split([p.numel() for p in params]), strict=True):
-        param.grad = grad.view_as(param)
+class _Means(NamedTuple):
+    flat: torch.Tensor  # of the gradients; `parts` are views of it
+    parts: list[torch.Tensor]
+    rest: list[torch.Tensor]
+
+
+def _averaged(
+    gradients: list[torch.Tensor], rest: list[torch.Tensor], world: World, count: int
+) -> _Means:
+    """The sums over all processes, divided by `count`."""
+    tensors = [*gradients, *rest]
+    if not tensors:
+        return _Means(torch.zeros(0), [], [])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    world.add_up(flat)
+    flat /= count
+    sizes = [tensor.numel() for tensor in tensors]
+    views = [v.view_as(t) for v, t in zip(flat.split(sizes), tensors, strict=True)]
+    end = sum(sizes[: len(gradients)])
+    return _Means(flat[:end], views[: len(gradients)], views[len(gradients) :])
 
 
 def make_ema(G: torch.nn.Module) -> torch.nn.Module:

@@ -30,7 +30,8 @@ OPTIONS_FILE = "training_options.json"
 # What may differ under --resume=latest: nothing that a network's weights depend on.
 HARMLESS = {
     *("run_dir", "total_kimg", "kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks"),
-    *("metrics", "cudnn_benchmark", "checkpoint_minutes", "nan_limit", "image_grid"),
+    *("metrics", "cudnn_benchmark", "checkpoint_minutes", "nan_limit", "image_grid", "num_gpus"),
+    *("wandb", "cache"),
     *("data_loader_kwargs", "training_set_kwargs.path"),
 }
 
@@ -122,18 +123,21 @@ class Choice:
     finished: bool = False
 
 
-def choose(config: TrainingConfig, resume: str | None) -> Choice:
+def choose(config: TrainingConfig, resume: str | None, keep_batch_gpu: bool = False) -> Choice:
     """The run that `config` means, `config.run_dir` being the name for a new one.
 
     Args:
         resume: `--resume`. "none": a new run. "latest": the newest of the preset that nobody
             trains; raises OptionError if it was made with options that matter and differ. Anything
             else: the newest unfinished one with the same configuration that nobody trains, or a new
-            one.
+            one. The number of processes may differ: it does not matter to the mathematics.
+        keep_batch_gpu: a run that goes on keeps its micro-batches, if they can be divided among the
+            processes: nobody asked for others.
     """
     if resume == "none":
         return Choice(config)
-    return _latest(config) if resume == "latest" else _same(config)
+    find = _latest if resume == "latest" else _same
+    return find(config, keep_batch_gpu)
 
 
 def is_finished(run_dir: Path, total_nimg: float) -> bool:
@@ -190,9 +194,18 @@ def prepare(config: TrainingConfig) -> Found | None:
     return found
 
 
-def _same(config: TrainingConfig) -> Choice:
+def _in(config: TrainingConfig, run_dir: Path, options: dict, keep_batch_gpu: bool):
+    """The configuration for a run that was begun with `options`."""
+    kept = options.get("batch_gpu")
+    if keep_batch_gpu and kept and config.batch_size % (config.num_gpus * kept) == 0:
+        config = replace(config, batch_gpu=kept)
+    return replace(config, run_dir=str(run_dir))
+
+
+def _same(config: TrainingConfig, keep_batch_gpu: bool) -> Choice:
     for run_dir, options in _runs(config):
-        if _differences(_plain(config), options, {"run_dir"}):
+        going_on = _in(config, run_dir, options, keep_batch_gpu)
+        if _differences(_plain(going_on), options, {"run_dir", "num_gpus", "wandb"}):
             continue
         if is_finished(run_dir, config.total_kimg * 1000):
             continue
@@ -200,7 +213,6 @@ def _same(config: TrainingConfig) -> Choice:
         if lock is None:
             print(f"{run_dir} is being trained by another process", file=sys.stderr)
             continue
-        going_on = replace(config, run_dir=str(run_dir))
         return Choice(going_on, f"{run_dir} is unfinished and goes on", lock)
     snapshot = config.resume_pkl
     if snapshot is not None and not is_url(snapshot) and not Path(snapshot).is_file():
@@ -211,7 +223,7 @@ def _same(config: TrainingConfig) -> Choice:
     return Choice(config)
 
 
-def _latest(config: TrainingConfig) -> Choice:
+def _latest(config: TrainingConfig, keep_batch_gpu: bool) -> Choice:
     for run_dir, options in _runs(config):
         if _preset(run_dir) != _preset(Path(config.run_dir)):
             continue
@@ -219,7 +231,7 @@ def _latest(config: TrainingConfig) -> Choice:
         if lock is None:
             print(f"{run_dir} is being trained by another process", file=sys.stderr)
             continue
-        going_on = replace(config, run_dir=str(run_dir))
+        going_on = _in(config, run_dir, options, keep_batch_gpu)
         if options.get("resume_pkl"):
             keeps = all(options["loss_kwargs"].get(k) == config.loss_kwargs[k] for k in FADES)
             going_on = as_fine_tune(going_on, options["resume_pkl"], keeps)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from training.config import OptionError
+from training.option_checks import OptionError
 
 WANDB_ID_FILE = "wandb_run_id.txt"
 # Whole 8K grids would fill the disk.

@@ -55,7 +55,12 @@ def test_edge_cases():
     assert (collector.mean("one"), collector.std("one")) == (5.0, 0.0)
     assert collector.std("same") == pytest.approx(0, abs=1e-4)
     assert math.isnan(collector.mean("nan")) and math.isnan(collector.std("nan"))
-    assert collector.mean("inf") == math.inf and math.isnan(collector.std("inf"))
+    assert math.isnan(collector.mean("inf")) and math.isnan(collector.std("inf"))
+    for name in ("nan", "inf"):  # The next values are not spoiled by it.
+        training_stats.report(name, [1.0, 3.0])
+    collector.update()
+    for name in ("nan", "inf"):
+        assert (collector.mean(name), collector.std(name)) == (2.0, 1.0)
     assert math.isnan(collector.mean("never reported"))
 
 

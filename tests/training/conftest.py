@@ -19,14 +19,15 @@ def cars(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def tiny_config(cars, tmp_path):
-    """`tiny_config('--option=value', ..., iterations=2)` -> the TrainingConfig of that command."""
+@pytest.fixture(scope="session")
+def make_tiny_config(cars):
+    """`make_tiny_config(run_dir, '--option=value', ..., iterations=2)` -> the TrainingConfig of
+    that command, with an even smaller model."""
 
-    def build(*arguments, iterations=2):
+    def build(run_dir, *arguments, iterations=2):
         fixed = [
             f"--data={cars}",
-            f"--outdir={tmp_path}",
+            f"--outdir={run_dir.parent}",
             "--cfg=demo",
             "--batch=4",
             "--mbstd-group=4",
@@ -47,8 +48,6 @@ def tiny_config(cars, tmp_path):
         )
         config.G_kwargs["sr_kwargs"]["widths"] = [8, 8]
         config.data_loader_kwargs["num_workers"] = 0
-        run_dir = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
-        run_dir.mkdir()
         assert json.dumps(vars(config))
         return replace(
             config,
@@ -56,5 +55,17 @@ def tiny_config(cars, tmp_path):
             total_kimg=iterations * config.batch_size / 1000,
             image_grid=[2, 2],
         )
+
+    return build
+
+
+@pytest.fixture
+def tiny_config(make_tiny_config, tmp_path):
+    """As `make_tiny_config`, in a new run directory of the test."""
+
+    def build(*arguments, iterations=2):
+        run_dir = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        run_dir.mkdir()
+        return make_tiny_config(run_dir, *arguments, iterations=iterations)
 
     return build

@@ -6,7 +6,6 @@ import os
 import random
 import resource
 
-import numpy as np
 import pytest
 import torch
 
@@ -37,7 +36,7 @@ class Part:
 
 
 def progress(nimg=0, **parts):
-    result = Progress(parts or dict(net=Part()), torch.device("cpu"))
+    result = Progress(parts or dict(net=Part()))
     result.nimg = nimg
     return result
 
@@ -50,7 +49,6 @@ def test_what_is_written_is_read(tmp_path):
     before = progress(nimg=12, a=Part(), b=Part(7))
     before.tick, before.tick_nimg, before.batch_idx = 2, 8, 3
     path = write_checkpoint(tmp_path, before.state_dict())
-    draws = random.random(), np.random.rand(), np.random.randn(), torch.randn(3)
     after = progress(a=Part(), b=Part(7))
     found = read_newest(tmp_path)
     after.load_state_dict(found.state)
@@ -58,8 +56,6 @@ def test_what_is_written_is_read(tmp_path):
     assert (after.nimg, after.tick, after.tick_nimg, after.batch_idx) == (12, 2, 8, 3)
     for name in ("a", "b"):
         assert torch.equal(after.parts[name].value, before.parts[name].value)
-    again = random.random(), np.random.rand(), np.random.randn(), torch.randn(3)
-    assert again[:3] == draws[:3] and torch.equal(again[3], draws[3])
     assert torch.load(path, weights_only=True)["format"] == 1
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 

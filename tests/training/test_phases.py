@@ -5,7 +5,7 @@ import torch
 
 from torch_utils import training_stats
 from training.loss import Batch, Term
-from training.phases import Phase, clean_gradients, make_ema, make_phases, run_phase, update_ema
+from training.phases import Phase, make_ema, make_phases, run_phase, update_ema
 
 ADAM = dict(class_name="torch.optim.Adam", lr=0.01, betas=[0, 0.99], eps=1e-8)
 
@@ -42,12 +42,12 @@ def linear_phase(interval=1):
     return Phase("test", module.requires_grad_(False), opt, (loss,), interval)
 
 
-def test_a_step_sums_micro_batches_and_multiplies_by_the_interval():
+def test_a_step_averages_micro_batches_and_multiplies_by_the_interval():
     phase = linear_phase(interval=4)
     before = phase.module.weight.clone()
     batches = [Batch(torch.full((2, 3), float(k)), None, None, None) for k in (1, 2)]
     run_phase(phase, batches, 0)
-    assert torch.allclose(before - phase.module.weight, torch.full((1, 3), 4 * (1.0 + 2.0)))
+    assert torch.allclose(before - phase.module.weight, torch.full((1, 3), 4 * (1.0 + 2.0) / 2))
     assert not phase.module.weight.requires_grad
 
 
@@ -58,13 +58,37 @@ def test_what_a_term_reports_reaches_the_collector():
     assert collector.num("Test/loss") == 2
 
 
-def test_gradients_are_cleaned():
-    module = torch.nn.Linear(3, 1)
-    module.weight.grad = torch.tensor([[float("nan"), float("inf"), -float("inf")]])
-    module.bias.grad = torch.tensor([2.0])
-    clean_gradients(module)
-    assert module.weight.grad.tolist() == [[0, 1e5, -1e5]] and module.bias.grad.item() == 2
-    clean_gradients(torch.nn.Linear(3, 1))  # Without gradients nothing happens.
+def test_gradients_are_cleaned_after_they_were_averaged():
+    """NaN becomes 0 and infinity 1e5, whatever the other micro-batches say."""
+    phase = linear_phase()
+    phase.module.weight.data.zero_()
+    values = [[float("nan"), float("inf"), -float("inf")], [1.0, 1.0, 1.0]]
+    batches = [Batch(torch.tensor([row]), None, None, None) for row in values]
+    run_phase(phase, batches, 0)
+    assert phase.module.weight.tolist() == [[0, -1e5, 1e5]]
+
+
+def test_what_micro_batches_track_is_averaged_too():
+    """Each micro-batch starts from the same mean, so their order does not matter."""
+    mean = torch.tensor([1.0])
+
+    def loss(batch, nimg):
+        mean.lerp_(batch.real_img, 0.5)
+        yield Term(module(batch.real_img), {})
+
+    module = torch.nn.Linear(1, 1)
+    opt = torch.optim.SGD(module.parameters(), lr=1.0)
+    phase = Phase("test", module.requires_grad_(False), opt, (loss,), 1)
+    batches = [Batch(torch.tensor([float(k)]), None, None, None) for k in (3, 7)]
+    run_phase(phase, batches, 0, tracked=[mean])
+    assert mean.item() == pytest.approx((2.0 + 4.0) / 2)
+
+
+def test_the_norm_of_the_gradient_is_reported():
+    collector = training_stats.Collector("Gradients/.*")
+    run_phase(linear_phase(interval=2), [Batch(torch.ones(2, 3), None, None, None)], 0)
+    collector.update()
+    assert collector.mean("Gradients/norm/test") == pytest.approx(2 * (3 + 1) ** 0.5)
 
 
 class WithBuffer(torch.nn.Linear):

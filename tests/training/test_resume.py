@@ -14,9 +14,9 @@ import train
 from torch_utils import training_stats
 from training import checkpoints, runs
 from training import training_loop as loop
+from training.launch import launch
 from training.phases import run_phase, update_ema
 from training.snapshots import Sampler
-from training.training_loop import launch
 
 ROOT = Path(train.__file__).parent
 MACHINE = ("Timing/", "Resources/", "timestamp")  # Statistics that no two runs share.

@@ -8,7 +8,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
 
 import train
 from training import checkpoints, runs
@@ -19,7 +18,7 @@ ROOT = Path(train.__file__).parent
 
 
 def checkpoint(run_dir, nimg):
-    progress = checkpoints.Progress({}, torch.device("cpu"))
+    progress = checkpoints.Progress({})
     progress.nimg = nimg
     return checkpoints.write_checkpoint(run_dir, progress.state_dict())
 

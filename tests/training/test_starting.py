@@ -7,9 +7,11 @@ from torch_utils import misc
 from training import checkpoints
 from training.config import OptionError
 from training.dataset import ImageFolderDataset
+from training.launch import launch
 from training.network_files import NetworkFile, read_networks, write_networks
+from training.setup import build_networks
 from training.starting import start_from_snapshot
-from training.training_loop import build_networks, launch, training_loop
+from training.training_loop import training_loop
 
 CPU = torch.device("cpu")
 

@@ -12,14 +12,16 @@ import torch
 
 import dnnlib
 from torch_utils import training_stats
+from training import setup
 from training import training_loop as loop
 from training.config import OptionError
 from training.dataset import DatasetError, ImageFolderDataset
 from training.guard import Guard
 from training.image_grid import choose_images
+from training.launch import launch
 from training.loss import Batch
 from training.phases import make_phases, run_phase
-from training.training_loop import launch, training_loop
+from training.training_loop import training_loop
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +233,7 @@ def test_a_step_waits_for_no_value(tiny_config, cars, arguments, monkeypatch):
     config.loss_kwargs.update(blur_init_sigma=2)
     data = ImageFolderDataset(cars, use_labels=True)
     meta = torch.device("meta")
-    networks = loop.build_networks(config, data, meta)
+    networks = setup.build_networks(config, data, meta)
     G, D = networks["G"], networks["D"]
     loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
     phases = make_phases(loss, config.G_opt_kwargs, config.D_opt_kwargs, 4, 16)
