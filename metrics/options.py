@@ -1,13 +1,13 @@
 """What metrics are told, and that they leave no trace."""
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-
-from training.random_state import random_state, set_random_state
 
 
 @dataclass
@@ -40,11 +40,14 @@ class MetricOptions:
 def unnoticed(options: MetricOptions) -> Iterator[None]:
     """G in evaluation mode; afterwards its mode and all random states are what they were."""
     modes = {module: module.training for module in options.G.modules()}
-    state = random_state(options.device)
+    states = random.getstate(), np.random.get_state()
+    gpus = [options.device] if options.device.type == "cuda" else []
     options.G.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        set_random_state(state, options.device)
+    with torch.random.fork_rng(gpus):
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+            random.setstate(states[0])
+            np.random.set_state(states[1])
