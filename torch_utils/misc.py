@@ -21,6 +21,7 @@ __all__ = [
     "ddp_sync",
     "named_params_and_buffers",
     "nan_to_num",
+    "own_constants",
     "params_and_buffers",
     "print_module_summary",
     "profiled_function",
@@ -58,6 +59,17 @@ def constant(
             tensor = tensor if shape is None else tensor.expand(shape)
             _constants[key] = tensor.contiguous(memory_format=memory_format)
     return _constants[key]
+
+
+@contextmanager
+def own_constants() -> Iterator[None]:
+    """Constants made within a `with` are forgotten at its end: fake tensors are to stay there."""
+    before = dict(_constants)
+    try:
+        yield
+    finally:
+        _constants.clear()
+        _constants.update(before)
 
 
 def nan_to_num(

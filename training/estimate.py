@@ -1,0 +1,226 @@
+"""What a run will need: memory before it begins, time by its first steps.
+
+Memory is counted, not tried: unless they are small, the phases run on fake tensors, which know
+their sizes and have no values. So it costs seconds at any size, and cannot run out of memory.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import psutil
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+import dnnlib
+from dnnlib.util import format_time
+from torch_utils import misc
+from torch_utils.memory_count import LiveBytes, fake_copies
+from training.config import OptionError, TrainingConfig
+from training.phases import Phase, make_phases
+from training.rehearsal import (
+    SPARE,
+    bytes_on_gpu,
+    micro_batches,
+    noise_batch,
+    probe_batch_gpu,
+    rehearse,
+    untouched,
+)
+
+GB = 1e9
+SMALL = 2**17  # pixels of a micro-batch that a CPU core trains on in less than a second
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Counted before a run begins; sizes in bytes, on one device.
+
+    Attributes:
+        parameters: numbers of trained values by network.
+        state: weights, their average, gradients, and the two values a parameter of Adam.
+        activations: by phase, what its passes have allocated at once, at most.
+        batch_gpu: images of the micro-batch that was counted.
+        other_sizes: smaller micro-batches that the options allow, largest first.
+        capacity: what the device has for this process.
+    """
+
+    parameters: dict[str, int]
+    state: int
+    activations: dict[str, int]
+    batch_gpu: int
+    other_sizes: tuple[int, ...]
+    capacity: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes that are needed at once, at most."""
+        return self.state + max(self.activations.values())
+
+    @property
+    def fits(self) -> bool:
+        """Whether there is memory for that, with a tenth to spare."""
+        return self.peak <= self.capacity * (1 - SPARE)
+
+    def lines(self, config: TrainingConfig, nimg: float = 0, seconds_per_kimg: float = 0) -> list:
+        """What to print, a warning last if memory is short; without `seconds_per_kimg` no times."""
+        counts = ", ".join(f"{name} {n / 1e6:.2f} M" for name, n in self.parameters.items())
+        phase, most = max(self.activations.items(), key=lambda item: item[1])
+        images = f"{self.batch_gpu} images in {phase}"
+        lines = [
+            f"Parameters:   {counts}",
+            f"Memory:       {self.peak / GB:.2f} of {self.capacity / GB:.2f} GB (counted)",
+            f"              {self.state / GB:.2f} GB state, {most / GB:.2f} GB for {images}",
+        ]
+        if seconds_per_kimg:
+            rest = max(config.total_kimg - nimg / 1000, 0)
+            hours = format_time(rest * seconds_per_kimg)
+            lines.append(f"Speed:        {seconds_per_kimg:.1f} s/kimg at first, or slower")
+            lines.append(f"To the end:   {hours} for {rest:g} kimg")
+        return lines if self.fits else [*lines, f"Warning: {self.advice(config)}"]
+
+    def advice(self, config: TrainingConfig) -> str:
+        """What to change so that memory suffices."""
+        # Activations grow with the number of images.
+        per_image = max(self.activations.values()) / self.batch_gpu
+        room = self.capacity * (1 - SPARE) - self.state
+        fitting = [n for n in self.other_sizes if n * per_image <= room]
+        ways = [f"--batch-gpu={fitting[0]}"] if fitting else []
+        if config.loss_kwargs.get("recompute", "none") != "renderer+sr":
+            ways.append("--recompute=renderer+sr")
+        ways = ways or ["a smaller --neural_rendering_resolution_final or smaller pictures"]
+        return f"memory may not suffice for --batch-gpu={self.batch_gpu}: use {' or '.join(ways)}"
+
+
+def estimate(
+    config: TrainingConfig,
+    G: torch.nn.Module,
+    D: torch.nn.Module,
+    capacity: int | None = None,
+) -> Estimate:
+    """Counts the memory of a run with these networks, at the largest rendering of its schedule.
+
+    Changes nothing: no random numbers are drawn, no buffer is written. Augmentation is left out; it
+    takes some copies of the pictures.
+
+    Args:
+        capacity: bytes that there are, default those of the networks' device.
+    """
+    device = next(G.parameters()).device
+    networks = {"G": G, "D": D}
+    sizes = {name: sum(_bytes(p) for p in n.parameters()) for name, n in networks.items()}
+    buffers = sum(_bytes(b) for n in (G, G, D) for b in n.buffers())
+    allowed = micro_batches(config.batch_size, config.num_gpus, _group(config))
+    return Estimate(
+        parameters={n: sum(p.numel() for p in net.parameters()) for n, net in networks.items()},
+        state=4 * (sizes["G"] + sizes["D"]) + sizes["G"] + buffers,
+        activations=count_activations(config, G, D, config.batch_gpu),
+        batch_gpu=config.batch_gpu,
+        other_sizes=tuple(n for n in allowed if n < config.batch_gpu),
+        capacity=available_memory(device, config.num_gpus) if capacity is None else capacity,
+    )
+
+
+def count_activations(
+    config: TrainingConfig,
+    G: torch.nn.Module,
+    D: torch.nn.Module,
+    size: int,
+    fake: bool | None = None,
+) -> dict[str, int]:
+    """Bytes that each phase has allocated at once, at most, for a micro-batch of `size` images.
+
+    fake: run on fake tensors, by default wherever running on real ones could take longer than
+    preparing fake ones does.
+    """
+    if fake is None:
+        fake = size * G.img_resolution**2 > SMALL or next(G.parameters()).device.type != "cpu"
+    if not fake:
+        with untouched([G, D], torch.device("cpu")):
+            return _count(config, G, D, size)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    copies = fake_copies(mode, [G, D])
+    with misc.own_constants(), mode:
+        return _count(config, *copies, size)
+
+
+def _count(config: TrainingConfig, G, D, size: int) -> dict[str, int]:
+    counts = {}
+    with LiveBytes() as live:
+        loss, phases = _loss_and_phases(config, G, D)
+        # Gradients are part of the state: here already, so that they are not counted again.
+        for parameter in (*G.parameters(), *D.parameters()):
+            parameter.grad = torch.zeros_like(parameter)
+        nimg = largest_moment(loss, config)
+        device = next(G.parameters()).device
+        before = live.now
+        batch = noise_batch(size, G.z_dim, G.img_resolution, device)
+        for phase in phases:
+            live.restart()
+            rehearse(phase, batch, nimg)
+            counts[phase.name] = live.peak - before
+    return counts
+
+
+def largest_moment(loss, config: TrainingConfig) -> float:
+    """The number of images after which rendering is largest."""
+    moments = (0, config.total_kimg * 1000)
+    return max(moments, key=lambda nimg: loss.at(nimg).rendering_resolution)
+
+
+def available_memory(device: torch.device, processes: int = 1) -> int:
+    """Bytes that this process can have on a device, what it has already included; main memory is
+    shared among the `processes`."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device)
+    return (psutil.virtual_memory().available + psutil.Process().memory_info().rss) // processes
+
+
+def choose_batch_gpu(
+    config: TrainingConfig, G: torch.nn.Module, D: torch.nn.Module, capacity: int | None = None
+) -> int:
+    """The largest micro-batch that there is memory for: tried on a GPU, counted elsewhere, where
+    the system would end the process. Raises OptionError if none fits."""
+    device = next(G.parameters()).device
+    capacity = available_memory(device, config.num_gpus) if capacity is None else capacity
+    sizes = micro_batches(config.batch_size, config.num_gpus, _group(config))
+    found = probe_batch_gpu(sizes, _attempt(config, G, D), capacity)
+    if found is None:
+        smallest = f"--batch-gpu={min(sizes)}" if sizes else "any micro-batch"
+        raise OptionError(
+            f"--batch-gpu=auto: {capacity / GB:.1f} GB do not suffice for {smallest}: use "
+            "--recompute=renderer+sr, a smaller --mbstd-group or a smaller rendering"
+        )
+    return found
+
+
+def _attempt(config, G, D) -> Callable[[int], int]:
+    device = next(G.parameters()).device
+    if device.type != "cuda":
+        # One count serves all sizes: activations grow with the number of images.
+        group = _group(config)
+        counted = estimate(replace(config, batch_gpu=group), G, D, capacity=0)
+        per_image = max(counted.activations.values()) / group
+        return lambda size: counted.state + int(size * per_image)
+    loss, phases = _loss_and_phases(config, G, D)
+    nimg = largest_moment(loss, config)
+
+    def try_on_gpu(size: int) -> int:
+        batch = noise_batch(size, G.z_dim, G.img_resolution, device)
+        return bytes_on_gpu(phases, batch, nimg)
+
+    return try_on_gpu
+
+
+def _loss_and_phases(config, G, D) -> tuple[object, list[Phase]]:
+    loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
+    optimizers = (config.G_opt_kwargs, config.D_opt_kwargs)
+    return loss, make_phases(loss, *optimizers, config.G_reg_interval, config.D_reg_interval)
+
+
+def _group(config: TrainingConfig) -> int:
+    return config.D_kwargs["epilogue_kwargs"].get("mbstd_group_size") or 1
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
