@@ -4,6 +4,7 @@ et al. 2022, section 4.2 and appendix), for any output size from 64 to 1024.
 One implementation; the published class names are its configurations.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch_utils import persistence
 from torch_utils.ops import upfirdn2d
 from training.networks_stylegan2 import SynthesisBlock
+from training.recomputation import run
 
 
 class Layout(NamedTuple):
@@ -104,12 +106,15 @@ class Superresolution(torch.nn.Module):
             )
             self.add_module(f"block{i}", block)
 
-    def forward(self, rgb: Tensor, x: Tensor, ws: Tensor, **block_kwargs) -> Tensor:
+    def forward(
+        self, rgb: Tensor, x: Tensor, ws: Tensor, *, recompute: bool = False, **block_kwargs
+    ) -> Tensor:
         """rgb [N, 3, h, h], x [N, channels, h, h], ws [N, L, w_dim] -> [N, 3, R, R].
 
         Every layer uses the last latent. Where no resize happens and the first block keeps the
         resolution, `rgb` receives that block's colours in place: published discriminators were
-        trained on such raw pictures.
+        trained on such raw pictures. With `recompute` the activations of each block are not kept
+        for the backward pass but computed again.
         """
         ws = ws[:, -1:].expand(-1, 3, -1)
         if x.shape[-1] != self.input_resolution:
@@ -120,8 +125,22 @@ class Superresolution(torch.nn.Module):
                 for t in (rgb, x)
             )
         for block in self.children():
-            x, rgb = block(x, rgb, ws, **block_kwargs)
+            step = functools.partial(_run_twice, block) if recompute else block
+            x, rgb = step(x, rgb, ws, **block_kwargs)
         return rgb.contiguous()
+
+
+def _run_twice(block: SynthesisBlock, x: Tensor, rgb: Tensor, ws: Tensor, **kwargs):
+    """What the block returns and does to `rgb`, its activations being computed again."""
+    random = kwargs.get("noise_mode", "random") == "random"
+    if block.up > 1:
+        return run(functools.partial(block, **kwargs), x, rgb, ws, again=True, random=random)
+
+    def on_a_copy(x: Tensor, rgb: Tensor, ws: Tensor) -> tuple[Tensor, Tensor]:
+        return block(x, rgb.clone(), ws, **kwargs)
+
+    x, colours = run(on_a_copy, x, rgb.clone(), ws, again=True, random=random)
+    return x, rgb.copy_(colours)
 
 
 def _block_resolutions(source: int, target: int) -> list[int]:

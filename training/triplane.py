@@ -10,7 +10,7 @@ import dnnlib
 from torch_utils import persistence
 from training.cameras import Camera
 from training.networks_stylegan2 import FullyConnectedLayer, Generator
-from training.recomputation import run, run_drawing
+from training.recomputation import run_drawing
 from training.volumetric_rendering.draws import Draws
 from training.volumetric_rendering.ray_sampler import RaySampler
 from training.volumetric_rendering.renderer import ImportanceRenderer
@@ -175,15 +175,14 @@ class TriPlaneGenerator(torch.nn.Module):
         def as_image(values: Tensor) -> Tensor:
             return values.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
-        def superresolve(features: Tensor, ws: Tensor) -> tuple[Tensor, Tensor]:
-            raw = features[:, :3].clone()  # Super-resolution may add to it in place.
-            return self.superresolution(raw, features, ws, **synthesis_kwargs), raw
-
         again = "renderer" in recompute
         features, depth, opacity = run_drawing(volume, draws, planes, *rays, again=again)
-        noise_mode = synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
-        again, random = "sr" in recompute, noise_mode == "random"
-        image, raw = run(superresolve, as_image(features), ws, again=again, random=random)
+        feature_image = as_image(features)
+        raw = feature_image[:, :3].clone()  # Super-resolution may add to it in place.
+        synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
+        if "sr" in recompute:
+            synthesis_kwargs["recompute"] = True
+        image = self.superresolution(raw, feature_image, ws, **synthesis_kwargs)
         return {
             "image": image,
             "image_raw": raw,

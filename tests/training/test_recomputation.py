@@ -58,7 +58,7 @@ def counted(monkeypatch, module):
     "choice, renderer, sr", [("none", 1, 1), ("renderer", 2, 1), ("renderer+sr", 2, 2)]
 )
 def test_what_runs_twice(G, monkeypatch, choice, renderer, sr):
-    rendered, resolved = (counted(monkeypatch, m) for m in (G.renderer, G.superresolution))
+    rendered, resolved = (counted(monkeypatch, m) for m in (G.renderer, G.superresolution.block1))
     gradients(G, choice)
     assert (len(rendered), len(resolved)) == (renderer, sr)
     with torch.no_grad():
