@@ -159,7 +159,7 @@ def main(ctx: click.Context, **options) -> None:
         else:
             if choice.lock is not None:
                 choice.lock.release()  # The first of the processes takes it.
-            status, signal = local_processes.run(choice.config.num_gpus, sys.argv[1:])
+            status, signal = local_processes.run(choice.config.num_gpus, __file__, sys.argv[1:])
             ctx.exit(EXIT_STATUS if status and signal else status)
 
 

@@ -4,7 +4,7 @@ Memory is counted, not tried: unless they are small, the phases run on fake tens
 their sizes and have no values. So it costs seconds at any size, and cannot run out of memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -15,14 +15,17 @@ import dnnlib
 from dnnlib.util import format_time
 from torch_utils import misc
 from torch_utils.memory_count import LiveBytes, fake_copies
+from training import setup
 from training.config import OptionError, TrainingConfig
 from training.phases import Phase, make_phases
 from training.rehearsal import (
     SPARE,
+    SPARE_CPU,
     bytes_on_gpu,
     micro_batches,
     noise_batch,
     probe_batch_gpu,
+    probe_speed,
     rehearse,
     untouched,
 )
@@ -42,6 +45,7 @@ class Estimate:
         batch_gpu: images of the micro-batch that was counted.
         other_sizes: smaller micro-batches that the options allow, largest first.
         capacity: what the device has for this process.
+        spare: share of it that is to stay free.
     """
 
     parameters: dict[str, int]
@@ -50,6 +54,7 @@ class Estimate:
     batch_gpu: int
     other_sizes: tuple[int, ...]
     capacity: int
+    spare: float = SPARE
 
     @property
     def peak(self) -> int:
@@ -58,8 +63,8 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether there is memory for that, with a tenth to spare."""
-        return self.peak <= self.capacity * (1 - SPARE)
+        """Whether there is memory for that, and some to spare."""
+        return self.peak <= self.capacity * (1 - self.spare)
 
     def lines(self, config: TrainingConfig, nimg: float = 0, seconds_per_kimg: float = 0) -> list:
         """What to print, a warning last if memory is short; without `seconds_per_kimg` no times."""
@@ -82,7 +87,7 @@ class Estimate:
         """What to change so that memory suffices."""
         # Activations grow with the number of images.
         per_image = max(self.activations.values()) / self.batch_gpu
-        room = self.capacity * (1 - SPARE) - self.state
+        room = self.capacity * (1 - self.spare) - self.state
         fitting = [n for n in self.other_sizes if n * per_image <= room]
         ways = [f"--batch-gpu={fitting[0]}"] if fitting else []
         if config.loss_kwargs.get("recompute", "none") != "renderer+sr":
@@ -117,7 +122,30 @@ def estimate(
         batch_gpu=config.batch_gpu,
         other_sizes=tuple(n for n in allowed if n < config.batch_gpu),
         capacity=available_memory(device, config.num_gpus) if capacity is None else capacity,
+        spare=_spare(device),
     )
+
+
+def announce(
+    config: TrainingConfig, phases: Sequence[Phase], nimg: float = 0, gpus: int = 1
+) -> list[str]:
+    """Lines to print before training goes on after `nimg` images: parameters, memory, speed and the
+    time to the end, which the first steps are tried for. Nothing of the run changes.
+
+    Raises OutOfMemoryError where those steps do; the run's own would.
+    """
+    modules = {phase.name[0]: phase.module for phase in phases}
+    G, D = modules["G"], modules["D"]
+    batch = noise_batch(config.batch_gpu, G.z_dim, G.img_resolution, next(G.parameters()).device)
+    try:
+        counted = estimate(config, G, D)
+    except RuntimeError as error:  # An operator of which fake tensors know nothing.
+        reason = str(error).strip().splitlines()[0]
+        return [f"Memory:       not counted ({reason})"]
+    if not counted.fits and batch.real_img.device.type == "cpu":
+        return counted.lines(config)  # Where memory is short, the system ends the process.
+    speed, _ = probe_speed(phases, batch, nimg, gpus)
+    return counted.lines(config, nimg, speed)
 
 
 def count_activations(
@@ -184,7 +212,7 @@ def choose_batch_gpu(
     device = next(G.parameters()).device
     capacity = available_memory(device, config.num_gpus) if capacity is None else capacity
     sizes = micro_batches(config.batch_size, config.num_gpus, _group(config))
-    found = probe_batch_gpu(sizes, _attempt(config, G, D), capacity)
+    found = probe_batch_gpu(sizes, _attempt(config, G, D), capacity, _spare(device))
     if found is None:
         smallest = f"--batch-gpu={min(sizes)}" if sizes else "any micro-batch"
         raise OptionError(
@@ -192,6 +220,12 @@ def choose_batch_gpu(
             "--recompute=renderer+sr, a smaller --mbstd-group or a smaller rendering"
         )
     return found
+
+
+def auto_batch_gpu(config: TrainingConfig, training_set, device: torch.device) -> int:
+    """`choose_batch_gpu` before a run begins, with networks of its own."""
+    networks = setup.build_networks(config, training_set, device)
+    return choose_batch_gpu(config, networks["G"], networks["D"])
 
 
 def _attempt(config, G, D) -> Callable[[int], int]:
@@ -216,6 +250,10 @@ def _loss_and_phases(config, G, D) -> tuple[object, list[Phase]]:
     loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
     optimizers = (config.G_opt_kwargs, config.D_opt_kwargs)
     return loss, make_phases(loss, *optimizers, config.G_reg_interval, config.D_reg_interval)
+
+
+def _spare(device: torch.device) -> float:
+    return SPARE_CPU if device.type == "cpu" else SPARE
 
 
 def _group(config: TrainingConfig) -> int:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 MAX_RESTARTS = 3
 
 
-def run(count: int, arguments: Sequence[str]) -> tuple[int, str | None]:
-    """Runs `train.py` with some arguments in `count` processes and waits for their end.
+def run(count: int, script: str, arguments: Sequence[str]) -> tuple[int, str | None]:
+    """Runs a Python script with some arguments in `count` processes and waits for their end.
 
     A process that dies takes the others with it; then all start again, up to MAX_RESTARTS times,
     from the newest checkpoint. SIGTERM and SIGINT are passed on. Returns the exit status and the
@@ -18,7 +18,7 @@ def run(count: int, arguments: Sequence[str]) -> tuple[int, str | None]:
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={count}", f"--max-restarts={MAX_RESTARTS}"]
-    command += ["-m", "train", *arguments]
+    command += [script, *arguments]
     # Ctrl-C reaches a whole process group: in one of their own the processes get it from here only.
     # By itself it kills after half a minute whoever still writes a checkpoint.
     environment = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300", **os.environ}

@@ -27,8 +27,9 @@ def set_arithmetic(config: TrainingConfig) -> None:
     convolutions.deterministic = config.deterministic
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Where no other way exists a warning says so.
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    if config.deterministic or torch.are_deterministic_algorithms_enabled():  # It takes seconds.
+        # Where no other way exists a warning says so.
+        torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
 
 
 def compile_generator(G: torch.nn.Module) -> None:

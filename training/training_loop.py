@@ -100,7 +100,9 @@ def training_loop(
         G_ema.neural_rendering_resolution = moment.rendering_resolution
     world.check_agreement(networks)
     workers, ahead = (config.data_loader_kwargs[k] for k in ("num_workers", "prefetch_factor"))
-    source = make_source(training_set, device, config.cache, workers, ahead)
+    source = make_source(
+        training_set, device, config.cache, workers, ahead, world.on_this_host, world.is_first
+    )
     data = source.read(
         iteration_indices(
             len(training_set),

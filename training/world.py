@@ -35,6 +35,11 @@ class World:
         """Whether this is the process that writes."""
         return self.rank == 0
 
+    @property
+    def on_this_host(self) -> int:
+        """How many of the processes share this one's memory and processors."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", self.size))
+
     def add_up(self, tensor: torch.Tensor) -> None:
         """Replaces the tensor by its sum over all processes."""
         if self.size > 1:
@@ -79,10 +84,14 @@ def join(rank: int = 0, size: int = 1, local_rank: int = 0) -> World:
     if size == 1:
         return World(device=device)
     if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+        here = World(rank, size).on_this_host
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
     backend = "nccl" if on_gpu else "gloo"
-    dist.init_process_group(backend, rank=rank, world_size=size, timeout=TIMEOUT)
+    # torchrun keeps its store when it starts processes anew: addresses of dead ones are in it.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store, _, _ = next(dist.rendezvous("env://", rank, size, timeout=TIMEOUT))
+    store = dist.PrefixStore(f"attempt {attempt}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     control = dist.new_group(backend="gloo", timeout=TIMEOUT) if on_gpu else None
     training_stats.init_multiprocessing(rank, device if on_gpu else torch.device("cpu"))
     return World(rank, size, device, control)
