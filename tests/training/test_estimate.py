@@ -8,8 +8,18 @@ import torch
 import dnnlib
 from torch_utils import misc
 from torch_utils.memory_count import LiveBytes
-from training.estimate import Estimate, choose_batch_gpu, count_activations, estimate
+from training import estimate as module
+from training.dataset import ImageFolderDataset
+from training.estimate import (
+    Estimate,
+    announce,
+    auto_batch_gpu,
+    choose_batch_gpu,
+    count_activations,
+    estimate,
+)
 from training.option_checks import OptionError
+from training.phases import make_phases
 
 SIZES = dict(c_dim=25, img_resolution=32, img_channels=3)
 
@@ -123,7 +133,31 @@ def test_choosing_by_counting(run):
     config, G, D = run
     found = estimate(config, G, D, capacity=0)
     eight = found.state + 2 * max(found.activations.values())
-    assert choose_batch_gpu(config, G, D, capacity=int(eight / 0.9) + 9) == 8
+    assert choose_batch_gpu(config, G, D, capacity=int(eight / 0.75) + 9) == 8
     assert choose_batch_gpu(config, G, D, capacity=eight) == 4
     with pytest.raises(OptionError, match="auto: 0.0 GB do not suffice for --batch-gpu=4: use"):
         choose_batch_gpu(config, G, D, capacity=found.peak)
+
+
+def test_automatic_batch(run):
+    config = run[0]
+    training_set = ImageFolderDataset(path=config.training_set_kwargs["path"], use_labels=True)
+    assert auto_batch_gpu(config, training_set, torch.device("cpu")) == 8
+
+
+def test_announcement(run, monkeypatch):
+    config, G, D = run
+    loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
+    phases = make_phases(loss, config.G_opt_kwargs, config.D_opt_kwargs, 4, 16)
+    lines = announce(config, phases, gpus=2)
+    assert [line.split(":")[0].strip() for line in lines[:2]] == ["Parameters", "Memory"]
+    assert "s/kimg" in lines[3] and lines[4].endswith("for 0.016 kimg")
+    monkeypatch.setattr(module, "available_memory", lambda *args: 10**6)
+    lines = announce(config, phases)
+    assert len(lines) == 4 and lines[-1].startswith("Warning: memory may not suffice")
+
+    def fails(*args):
+        raise RuntimeError("no fake kernel for my::operator\nmore of it")
+
+    monkeypatch.setattr(module, "count_activations", fails)
+    assert announce(config, phases)[0].endswith("not counted (no fake kernel for my::operator)")
