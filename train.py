@@ -165,11 +165,14 @@ def main(ctx: click.Context, **options) -> None:
 
 def _chosen_run(options: dict, given: set[str]):
     """The run that the command means, its options checked against the data."""
+    from metrics.metric_main import require_valid_metric
     from training import config as configuration
     from training import runs
     from training.dataset import ImageFolderDataset
 
     opts = configuration.with_preset(options, given)
+    for name in opts.metrics:
+        require_valid_metric(name)
     for line in configuration.idle_options(opts, given):
         click.echo(line, err=True)
     training_set = ImageFolderDataset(path=opts.data, use_labels=True)
@@ -222,6 +225,7 @@ def _errors_of_one_line() -> Iterator[None]:
     """What a user can mend becomes one line; log.txt has the traceback."""
     import torch
 
+    from metrics.metric_main import MetricError
     from training.checkpoints import CheckpointError
     from training.cluster import ClusterError
     from training.config import OptionError
@@ -232,6 +236,8 @@ def _errors_of_one_line() -> Iterator[None]:
         yield
     except (OptionError, CheckpointError, ClusterError, NonFiniteError) as error:
         raise click.ClickException(str(error)) from None
+    except MetricError as error:
+        raise click.ClickException(f"--metrics: {error}") from None
     except DatasetError as error:
         raise click.ClickException(f"--data: {error}") from None
     except torch.OutOfMemoryError as error:

@@ -151,14 +151,6 @@ def _processes(trial: Trial) -> tuple:
     return _command(trial)[1:], next(images)
 
 
-def _refusal(trial: Trial) -> str:
-    try:
-        configure(*trial.arguments)
-    except OptionError as error:
-        return str(error)
-    return ""
-
-
 def _notices(trial: Trial) -> list[str]:
     opts, given = parse(*trial.arguments)
     return configuration.idle_options(opts, given)
@@ -187,7 +179,10 @@ PRINTED_CACHE = Proof(
     "a printed line: images in memory", lambda trial: "images in memory" in trial.run.printed
 )
 JOBS = Proof("settings of jobs given to Slurm", lambda trial: _command(trial)[-1])
-REFUSED = Proof("an error: not built yet", _refusal)
+METRICS = Proof(
+    "metric-*.jsonl",
+    lambda trial: [path.name for path in sorted(trial.run.run_dir.glob("metric-*.jsonl"))],
+)
 NOTICE = Proof("a printed line: has no effect", _notices)
 
 # -- Rows -----------------------------------------------------------------------------------------
@@ -206,7 +201,7 @@ ROWS = [
     ),
     Row("--batch=8", stat("Progress/kimg")),
     Row("--gamma=5", D),
-    Row("--metrics=fd2k_randconv112", REFUSED, fields=False),
+    Row("--metrics=fd2k_randconv112", METRICS),
     Row("--cond=False", BOTH),
     Row("--mirror=True", REALS),
     Row("--aug=fixed", BOTH, ("--p=0.9",)),

@@ -19,9 +19,6 @@ def check_values(opts: dnnlib.EasyDict) -> None:
         from training.sinks import import_wandb  # here, since it takes OptionError from this module
 
         import_wandb()
-    if opts.metrics:
-        names = ",".join(opts.metrics)
-        raise OptionError(f"--metrics={names}: metrics are not built yet: use --metrics=none")
     for name, value in opts.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(f"--{name}={value}: must be a finite number")

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 import dnnlib
+from metrics.in_training import RunMetrics
 from torch_utils import training_stats
 from training import checkpoints, health, image_grid, schedules, setup
 from training.config import TrainingConfig
@@ -114,6 +115,9 @@ def training_loop(
             config.batch_gpu,
         )
     )
+    metrics = RunMetrics(
+        config.metrics, config.training_set_kwargs, run_dir, world.rank, world.size, device
+    )
     clock = checkpoints.Clock(config.checkpoint_minutes)
     if progress_fn is not None:
         progress_fn(int(now.nimg // 1000), config.total_kimg)
@@ -157,15 +161,17 @@ def training_loop(
                 if world.is_first and (done or now.tick % config.image_snapshot_ticks == 0):
                     grids = sampler.save(G_ema, run_dir, f"fakes{now.nimg // 1000:06d}")
                     log.images({f"Fakes{suffix}": g for suffix, g in grids.items()}, now.nimg)
+                measures = {}
                 if done or now.tick % config.network_snapshot_ticks == 0:
                     require_finite(networks)
                     world.check_agreement(networks)
                     path = run_dir / f"network-snapshot-{now.nimg // 1000:06d}.pkl"
                     if world.is_first:
                         save_snapshot(path, config.training_set_kwargs, **networks)
-                measures = {}
+                    found = metrics.evaluate(G_ema, path.name)
+                    measures = {f"Metrics/{name}": value for name, value in found.items()}
                 if world.is_first:
-                    measures = health.Health(sampler.z[:8], sampler.c[:8]).measure(G_ema)
+                    measures |= health.Health(sampler.z[:8], sampler.c[:8]).measure(G_ema)
                     for line in health.warnings(measures, now.nimg / 1000, mature_kimg):
                         say(f"Warning: {line}")
                 log.write(now.nimg, measures)

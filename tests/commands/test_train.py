@@ -234,7 +234,8 @@ def test_required_options_of_published_presets(missing, cars, tmp_path):
     "argument, words",
     [
         ("--gpus=3", ["--batch=8", "--gpus=3"]),
-        ("--metrics=fid50k_full", ["--metrics", "not built yet"]),
+        ("--metrics=fid", ["--metrics: ", "fid", "fid50k_full"]),
+        ("--metrics=ppl2_wend", ["--metrics: ", "ppl2_wend"]),
         ("--reg-type=l1-alt", ["--reg_type=l1-alt"]),
         ("--cfg=stylegan2", ["--cfg", "stylegan2", "ffhq"]),
         ("--kimg=0", ["--kimg"]),

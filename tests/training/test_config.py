@@ -373,7 +373,6 @@ def test_gamma_in_names_is_short(gamma, text):
     "arguments, words",
     [
         (["--checkpoint-minutes=inf"], ["--checkpoint_minutes=inf", "finite"]),
-        (["--metrics=fid50k_full"], ["--metrics", "fid50k_full", "--metrics=none"]),
         (["--reg_type=l1-alt"], ["--reg_type=l1-alt", "l1, monotonic-detach"]),
         (["--reg_type=total-variation"], ["--reg_type=total-variation"]),
         (["--gpc_reg_prob=1.5"], ["--gpc_reg_prob=1.5", "from 0 to 1"]),
