@@ -222,8 +222,10 @@ def choose_batch_gpu(
     return found
 
 
-def auto_batch_gpu(config: TrainingConfig, training_set, device: torch.device) -> int:
-    """`choose_batch_gpu` before a run begins, with networks of its own."""
+def auto_batch_gpu(config: TrainingConfig, training_set) -> int:
+    """`choose_batch_gpu` before a run begins, with networks of its own on the current device."""
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     networks = setup.build_networks(config, training_set, device)
     return choose_batch_gpu(config, networks["G"], networks["D"])
 

@@ -142,7 +142,7 @@ def test_choosing_by_counting(run):
 def test_automatic_batch(run):
     config = run[0]
     training_set = ImageFolderDataset(path=config.training_set_kwargs["path"], use_labels=True)
-    assert auto_batch_gpu(config, training_set, torch.device("cpu")) == 8
+    assert auto_batch_gpu(config, training_set) == 8
 
 
 def test_announcement(run, monkeypatch):
