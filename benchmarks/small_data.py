@@ -169,7 +169,7 @@ def draw(
         if value == "distance":
             axes.set_yscale("log")
             axes.axhline(level, ls=":", color="grey", label="training set")
-            axes.legend(fontsize="small")
+            figure.legend(loc="outside lower center", ncols=2)
     figure.savefig(path, dpi=80)
     return True
 
