@@ -34,8 +34,12 @@ def set_arithmetic(config: TrainingConfig) -> None:
 
 def compile_generator(G: torch.nn.Module) -> None:
     """Compiles G's synthesis, a block at a time. D cannot be: R1 needs its second derivatives."""
-    blocks = [G.backbone.synthesis, G.superresolution]
-    for block in (inner for outer in blocks for inner in outer.children()):
+    blocks = [*G.backbone.synthesis.children(), *G.superresolution.children()]
+    # All blocks share one function, which is compiled for each, training and not.
+    torch._dynamo.config.recompile_limit = max(
+        torch._dynamo.config.recompile_limit, 4 * len(blocks)
+    )
+    for block in blocks:
         block.compile()
 
 

@@ -142,7 +142,7 @@ def reported_names():
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.JoinedStr | ast.Constant) else ""
-            found = re.fullmatch(r"f?'((Loss|Progress|Timing|Resources)/[\w/{}]*[\w}])'", text)
+            found = re.fullmatch(r"f?'((Loss|Progress|Timing|Resources|Gradients)/[\w/{}]*[\w}])'", text)
             names |= {found.group(1)} if found else set()
     kinds = {name.replace("{kind}", kind) for name in names for kind in ("real", "fake")}
     return {name for name in kinds if "{" not in name}
@@ -151,7 +151,8 @@ def reported_names():
 def test_every_statistic_is_explained():
     section = PAGES["training_guide"].split("## What the curves should look like")[1]
     named = set(re.findall(r"`([A-Z]\w+/[\w/]+)`", section))
-    phases = {f"Timing/{name}" for name in ("Gmain", "Greg", "Dmain", "Dreg")}
+    names = ("Gmain", "Greg", "Dmain", "Dreg")
+    phases = {f"{kind}/{name}" for name in names for kind in ("Timing", "Gradients/norm")}
     expected = reported_names() | phases
     assert len(expected) > 30 and named == expected
 
