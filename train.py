@@ -4,12 +4,25 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import click
 from click.core import ParameterSource
 
 CFGS = ("ffhq", "afhq", "shapenet", "demo")
+MACHINES = ("1x24gb", "1x80gb", "4x24gb", "4x80gb", "8x24gb", "8x80gb")
+RECOMPUTE = ("none", "renderer", "renderer+sr")
 REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
+
+
+class _SizeOrAuto(click.ParamType):
+    """A number from 1 on, or `auto`."""
+
+    name = "integer|auto"
+
+    def convert(self, value, param, ctx):
+        return value if value == "auto" else POSITIVE.convert(value, param, ctx)
+
 
 POSITIVE = click.IntRange(min=1)
 NATURAL = click.IntRange(min=0)
@@ -50,7 +63,9 @@ FEATURES = [
     ("--freezed", NATURAL, 0, "First layers of D that are not trained (Freeze-D)"),
     ("--p", SHARE, 0.2, "Probability of --aug=fixed"),
     ("--target", SHARE, 0.6, "Target of --aug=ada"),
-    ("--batch-gpu", POSITIVE, None, "Micro-batch of a device  [default: batch / gpus]"),
+    ("--preset", click.Choice(MACHINES), None, "Sizes that fit a machine: GPUs x memory of each"),
+    ("--batch-gpu", _SizeOrAuto(), None, "Micro-batch, auto: what fits  [default: batch / gpus]"),
+    ("--recompute", click.Choice(RECOMPUTE), "none", "Parts to compute twice, to save memory"),
     ("--cbase", POSITIVE, 32768, "Channels times resolution"),
     ("--cmax", POSITIVE, 512, "Most channels of a layer"),
     ("--glr", WEIGHT, 0.0025, "Learning rate of G"),
@@ -167,17 +182,26 @@ def _chosen_run(options: dict, given: set[str]):
     """The run that the command means, its options checked against the data."""
     from metrics.metric_main import require_valid_metric
     from training import config as configuration
-    from training import runs
+    from training import hardware, runs
     from training.dataset import ImageFolderDataset
+    from training.estimate import auto_batch_gpu
 
+    training_set = ImageFolderDataset(path=options["data"], use_labels=True)
+    options = hardware.with_hardware(options, given, training_set.resolution)
     opts = configuration.with_preset(options, given)
+    automatic = opts.batch_gpu == "auto"
+    opts.batch_gpu = None if automatic else opts.batch_gpu
     for name in opts.metrics:
         require_valid_metric(name)
     for line in configuration.idle_options(opts, given):
         click.echo(line, err=True)
-    training_set = ImageFolderDataset(path=opts.data, use_labels=True)
     config = configuration.build_config(opts, training_set)
-    return runs.choose(config, opts.resume, keep_batch_gpu="batch_gpu" not in given)
+    keep = automatic or "batch_gpu" not in given
+    choice = runs.choose(config, opts.resume, keep_batch_gpu=keep)
+    if automatic and choice.lock is None and not choice.finished:  # a new run
+        size = auto_batch_gpu(choice.config, training_set)
+        choice = replace(choice, config=replace(choice.config, batch_gpu=size))
+    return choice
 
 
 def _submitted(options: dict, given: set[str]) -> str:

@@ -178,6 +178,7 @@ PLACE = Proof(
 PRINTED_CACHE = Proof(
     "a printed line: images in memory", lambda trial: "images in memory" in trial.run.printed
 )
+RECOMPUTED = Proof("parts that are computed twice", lambda trial: trial.run.recomputed)
 JOBS = Proof("settings of jobs given to Slurm", lambda trial: _command(trial)[-1])
 METRICS = Proof(
     "metric-*.jsonl",
@@ -215,6 +216,8 @@ ROWS = [
     Row("--resume_blur=True", D, (f"--resume={SNAPSHOT}",)),
     Row("--freezed=2", TRAINED),
     Row("--batch-gpu=2", Proof("shapes in the printed summary", _summary), ("--mbstd-group=2",)),
+    Row("--preset=1x24gb", RECOMPUTED),
+    Row("--recompute=renderer", RECOMPUTED),
     Row("--cbase=512", BOTH),
     Row("--cmax=8", BOTH),
     Row("--glr=0.1", G),

@@ -20,7 +20,9 @@ import torch
 
 import train
 from training import config as configuration
+from training import recomputation
 from training.config import TrainingConfig
+from training.hardware import with_hardware
 from training.training_loop import training_loop
 
 ITERATION = 4  # images
@@ -43,7 +45,8 @@ def parse(*arguments: str) -> tuple[dict, set[str]]:
     context = train.main.make_context("train", [*BASE, *arguments])
     sources = {name: context.get_parameter_source(name).name for name in context.params}
     given = {name for name, source in sources.items() if source == "COMMANDLINE"}
-    return configuration.with_preset(context.params, given), given
+    options = with_hardware(context.params, given, AnyCars.resolution)
+    return configuration.with_preset(options, given), given
 
 
 @contextlib.contextmanager
@@ -107,6 +110,7 @@ class Run:
     error: str
     ticks: list[dict]
     compiled: int  # modules
+    recomputed: int  # parts of networks, forward passes counted
     wandb: list[str]  # what was called there
 
     @cached_property
@@ -189,13 +193,19 @@ def _train(config: TrainingConfig) -> Run:
     stays = mock.Mock(side_effect=lambda function, **_: function)
     quick = mock.patch("metrics.metric_main.distance_to_real_pictures", return_value=1.0)
     compiler = mock.patch("torch.compile", stays)
-    with _arithmetic_kept(), fake_wandb() as wandb, quick, compiler, io.StringIO() as text:
+    recompute = mock.Mock(side_effect=recomputation.checkpoint)
+    counted = mock.patch("training.recomputation.checkpoint", recompute)
+    patched = contextlib.ExitStack()
+    for patch in (quick, compiler, counted):
+        patched.enter_context(patch)
+    with patched, _arithmetic_kept(), fake_wandb() as wandb, io.StringIO() as text:
         with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
             try:
                 training_loop(config, progress_fn=look)
             except Exception as caught:
                 error = f"{type(caught).__name__}: {caught}"
-        return Run(run_dir, text.getvalue(), error, ticks, stays.call_count, wandb())
+        calls = (stays.call_count, recompute.call_count)
+        return Run(run_dir, text.getvalue(), error, ticks, *calls, wandb())
 
 
 def arithmetic() -> dict[str, bool]:

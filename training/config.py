@@ -275,6 +275,7 @@ def _loss_kwargs(opts, preset) -> dict:
         dual_discrimination=True,
         filter_mode="antialiased",
         conditional=opts.cond,
+        recompute=opts.recompute,
     )
     return dict(loss, **preset.loss)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from torch_utils import misc
 from torch_utils.ops import conv2d_gradfix, upfirdn2d
-from training import schedules
+from training import recomputation, schedules
 from training.dual_discriminator import filtered_resizing
 
 REG_TYPES = ("l1", "monotonic-detach", "monotonic-fixed")
@@ -61,6 +61,7 @@ class StyleGAN2Loss:
         dual_discrimination: whether R1 covers the raw picture too.
         filter_mode: how real pictures are reduced to raw ones, see `filtered_resizing`.
         conditional: whether D is told the cameras.
+        recompute: what is computed again in G's backward pass, see `training.recomputation`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class StyleGAN2Loss:
         dual_discrimination: bool = False,
         filter_mode: str | float = "antialiased",
         conditional: bool = True,
+        recompute: str = "none",
     ):
         if gpc_reg_prob is not None and not 0 <= gpc_reg_prob <= 1:
             raise ValueError(f"gpc_reg_prob must be from 0 to 1, not {gpc_reg_prob}")
@@ -102,6 +104,7 @@ class StyleGAN2Loss:
         self.dual_discrimination = dual_discrimination
         self.filter_mode = filter_mode
         self.conditional = conditional
+        self.recompute = recomputation.parts_of(recompute)
         device = next(G.parameters()).device
         self.resample_filter = upfirdn2d.setup_filter([1, 3, 3, 1], device=device)
 
@@ -196,6 +199,7 @@ class StyleGAN2Loss:
             c,
             neural_rendering_resolution=moment.rendering_resolution,
             update_emas=update_emas,
+            recompute=self.recompute,
         )
 
     def _mix_styles(self, ws: Tensor, z: Tensor, c: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ def make_phases(
     phases = []
     for name, module, opt_kwargs, (main, regulariser), interval in table:
         settings = schedules.lazy_optimizer_kwargs(opt_kwargs, interval)
-        if settings["class_name"] == "torch.optim.Adam":
+        real = next(module.parameters()).device.type in ("cpu", "cuda")
+        if settings["class_name"] == "torch.optim.Adam" and real:
             settings = dict(settings, fused=True)  # one operation for all parameters
         params = [p for p in module.parameters() if p.numel() > 0]
         opt = dnnlib.util.construct_class_by_name(params, **settings)

@@ -32,7 +32,7 @@ HARMLESS = {
     *("run_dir", "total_kimg", "kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks"),
     *("metrics", "cudnn_benchmark", "checkpoint_minutes", "nan_limit", "image_grid", "num_gpus"),
     *("wandb", "cache"),
-    *("data_loader_kwargs", "training_set_kwargs.path"),
+    *("data_loader_kwargs", "training_set_kwargs.path", "loss_kwargs.recompute"),
 }
 
 # Options by the settings that they set, where those have other names.

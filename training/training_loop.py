@@ -12,7 +12,7 @@ import torch
 import dnnlib
 from metrics.in_training import RunMetrics
 from torch_utils import training_stats
-from training import checkpoints, health, image_grid, schedules, setup
+from training import checkpoints, estimate, health, image_grid, schedules, setup
 from training.config import TrainingConfig
 from training.guard import Guard, require_finite
 from training.image_source import make_source
@@ -121,6 +121,8 @@ def training_loop(
     clock = checkpoints.Clock(config.checkpoint_minutes)
     if progress_fn is not None:
         progress_fn(int(now.nimg // 1000), config.total_kimg)
+    if world.is_first and total_nimg >= 50 * config.batch_size:
+        print("\n".join(estimate.announce(config, phases, now.nimg, world.size)), flush=True)
     print(f"Training for {config.total_kimg} kimg on {world}...\n", flush=True)
     bar = setup.progress_bar(now.nimg, total_nimg, world.is_first)
     log.begin_tick(now.nimg)

@@ -22,9 +22,7 @@ class Part:
 def run(tmp_path):
     """(folder with one run, its last state)."""
     value = dict(state={0: dict(moments=[torch.ones(2), 1.0])})
-    progress = checkpoints.Progress(
-        {name: Part(copy.deepcopy(value)) for name in COMPARED}, torch.device("cpu")
-    )
+    progress = checkpoints.Progress({name: Part(copy.deepcopy(value)) for name in COMPARED})
     run_dir = tmp_path / "runs" / "00000-demo"
     run_dir.mkdir(parents=True)
     for name in ("log.txt", "training_options.json"):

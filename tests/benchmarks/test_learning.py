@@ -143,7 +143,7 @@ def test_wrong_paths_end_in_one_line(cars, tmp_path):
     assert nothing.exit_code == 1 and nothing.output.startswith(f"Error: {tmp_path}: no network-")
     (tmp_path / "network-snapshot-000000.pkl").write_text("no pickle")
     broken = run(f"--run-dir={tmp_path}", f"--data={cars}")
-    assert broken.exit_code == 1 and "not a snapshot" in broken.output
+    assert broken.exit_code == 1 and "neither a snapshot" in broken.output
     no_data = run(f"--run-dir={tmp_path}", f"--data={tmp_path / 'none.zip'}")
     assert no_data.exit_code == 1 and "none.zip" in no_data.output
     assert all(r.output.count("\n") == 1 for r in (nothing, broken, no_data))

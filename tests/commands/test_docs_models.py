@@ -142,7 +142,9 @@ def reported_names():
     for path in (ROOT / "training").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.JoinedStr | ast.Constant) else ""
-            found = re.fullmatch(r"f?'((Loss|Progress|Timing|Resources|Gradients)/[\w/{}]*[\w}])'", text)
+            found = re.fullmatch(
+                r"f?'((Loss|Progress|Timing|Resources|Gradients)/[\w/{}]*[\w}])'", text
+            )
             names |= {found.group(1)} if found else set()
     kinds = {name.replace("{kind}", kind) for name in names for kind in ("real", "fake")}
     return {name for name in kinds if "{" not in name}

@@ -31,7 +31,6 @@ NUMBERS = [
     ("--freezed", 0, None, 0),
     ("--p", 0.0, 1.0, 0.2),
     ("--target", 0.0, 1.0, 0.6),
-    ("--batch-gpu", 1, None, None),
     ("--cbase", 1, None, 32768),
     ("--cmax", 1, None, 512),
     ("--glr", 0.0, None, 0.0025),
@@ -91,6 +90,8 @@ TEXTS = [
         "l1",
     ),
     ("--plane_axes", ["legacy", "orthogonal"], "legacy"),
+    ("--preset", ["1x24gb", "1x80gb", "4x24gb", "4x80gb", "8x24gb", "8x80gb"], None),
+    ("--recompute", ["none", "renderer", "renderer+sr"], "none"),
     ("--cache", ["none", "ram", "gpu"], "none"),
     ("--compile", ["none", "generator"], "none"),
     ("--wandb", None, None),
@@ -135,8 +136,16 @@ def test_texts(name, choices, default):
 
 def test_no_option_is_missing_here():
     tested = {row[0] for row in [*NUMBERS, *BOOLEANS, *TEXTS]}
-    assert set(PARAMETERS) == tested | {"--dry-run", "-n"}
+    assert set(PARAMETERS) == tested | {"--dry-run", "-n", "--batch-gpu"}
     assert parse("-n")["dry_run"] and parse("--dry-run")["dry_run"] and not parse()["dry_run"]
+
+
+def test_micro_batches_are_a_number_or_auto():
+    assert parse()["batch_gpu"] is None and parse("--batch-gpu=auto")["batch_gpu"] == "auto"
+    assert parse("--batch-gpu=4")["batch_gpu"] == 4
+    for value in ("0", "many", "1.5"):
+        with pytest.raises(click.BadParameter):
+            parse(f"--batch-gpu={value}")
 
 
 def test_lists_of_metrics():
@@ -149,6 +158,7 @@ def test_lists_of_metrics():
 def test_names_with_dashes_and_underscores(spelling):
     """Every option in one spelling throughout, with its highest value, or any allowed one."""
     values = {name: high or (low or 1) * 8 for name, low, high, _ in NUMBERS}
+    values["--batch-gpu"] = "auto"
     values |= {name: not default for name, default in BOOLEANS}
     values |= {name: choices[1] if choices else "x" for name, choices, _ in TEXTS}
     line = [f"--{n[2:].replace('-', '_').replace('_', spelling)}={v}" for n, v in values.items()]

@@ -86,7 +86,8 @@ def test_a_program_that_imports_nothing_but_pickle(networks, expected, tmp_path)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "outputs.npz") as file:
         for name in file.files:
-            np.testing.assert_array_equal(file[name], expected[name])
+            # Another process may sum in another order.
+            np.testing.assert_allclose(file[name], expected[name], rtol=0, atol=1e-5)
     assert set(expected) == set(file.files) and not trap.exists()
 
 

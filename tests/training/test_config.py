@@ -160,6 +160,7 @@ def test_derived_configuration_of_the_published_command():
             dual_discrimination=True,
             filter_mode="antialiased",
             conditional=True,
+            recompute="none",
         ),
         metrics=[],
         random_seed=0,
