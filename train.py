@@ -63,6 +63,7 @@ FEATURES = [
     ("--freezed", NATURAL, 0, "First layers of D that are not trained (Freeze-D)"),
     ("--p", SHARE, 0.2, "Probability of --aug=fixed"),
     ("--target", SHARE, 0.6, "Target of --aug=ada"),
+    ("--ada-kimg", POSITIVE, None, "Its speed: kimg in which p can grow by 1  [default: 500]"),
     ("--preset", click.Choice(MACHINES), None, "Sizes that fit a machine: GPUs x memory of each"),
     ("--batch-gpu", _SizeOrAuto(), None, "Micro-batch, auto: what fits  [default: batch / gpus]"),
     ("--recompute", click.Choice(RECOMPUTE), "none", "Parts to compute twice, to save memory"),

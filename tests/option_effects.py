@@ -212,6 +212,11 @@ ROWS = [
         stat("Progress/augment"),
         ("--aug=ada", "--kimg=5", "--tick=5", "--gamma=0", "--dlr=0.005", "--seed=1"),
     ),
+    Row(
+        "--ada-kimg=1",
+        stat("Progress/augment"),
+        ("--aug=ada", "--kimg=5", "--tick=5", "--target=0", "--seed=1"),
+    ),
     Row(f"--resume={SNAPSHOT}", BOTH),
     Row("--resume_blur=True", D, (f"--resume={SNAPSHOT}",)),
     Row("--freezed=2", TRAINED),

@@ -19,6 +19,7 @@ from training.synthesis import block_channels
 
 FADES = ("blur_init_sigma", "gpc_reg_fade_kimg")  # of the loss; 0: none
 RESUME_WORDS = ("latest", "none")
+ADA_KIMG = 500
 NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 
 
@@ -51,7 +52,7 @@ class TrainingConfig:
     augment_p: float = 0
     ada_target: float | None = None
     ada_interval: int = 4
-    ada_kimg: float = 500
+    ada_kimg: float = ADA_KIMG
     resume_pkl: str | None = None
     total_kimg: int = 25000
     kimg_per_tick: int = 4
@@ -88,7 +89,7 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
     """A line for each option that the user set (`given`) and that changes nothing."""
     needs = {
         "--aug=fixed": (opts.aug == "fixed", ["p"]),
-        "--aug=ada": (opts.aug == "ada", ["target"]),
+        "--aug=ada": (opts.aug == "ada", ["target", "ada_kimg"]),
         "--launch=slurm": (opts.launch == "slurm", ["launch_options"]),
         "--resume with a snapshot": (starting_snapshot(opts) is not None, ["resume_blur"]),
         "--gen_pose_cond=True": (
@@ -153,6 +154,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         augment_kwargs=_augment_kwargs(opts),
         augment_p=opts.p if opts.aug == "fixed" else 0,
         ada_target=opts.target if opts.aug == "ada" else None,
+        ada_kimg=opts.ada_kimg or ADA_KIMG,
         total_kimg=opts.kimg,
         kimg_per_tick=opts.tick,
         image_snapshot_ticks=opts.snap,
@@ -180,8 +182,9 @@ def as_fine_tune(config: TrainingConfig, snapshot: str, keep_fades: bool = False
     loss = dict(config.loss_kwargs)
     if not keep_fades:
         loss.update(dict.fromkeys(FADES, 0))
+    ada_kimg = 100 if config.ada_kimg == ADA_KIMG else config.ada_kimg
     return replace(
-        config, resume_pkl=str(snapshot), ada_kimg=100, ema_rampup=None, loss_kwargs=loss
+        config, resume_pkl=str(snapshot), ada_kimg=ada_kimg, ema_rampup=None, loss_kwargs=loss
     )
 
 

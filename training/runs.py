@@ -49,6 +49,7 @@ _OPTIONS = {
     "augment_kwargs": "aug",
     "augment_p": "p",
     "ada_target": "target",
+    "ada_kimg": "ada-kimg",
     "resume_pkl": "resume",
     "xflip": "mirror",
     "max_size": "data",

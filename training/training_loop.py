@@ -131,6 +131,22 @@ def training_loop(
         if world.is_first:
             print(line, file=sys.stderr, flush=True)
 
+    def examine() -> dict[str, float]:
+        if not world.is_first:
+            return {}
+        measures = health.Health(sampler.z[:8], sampler.c[:8]).measure(G_ema)
+        for line in health.warnings(measures, now.nimg / 1000, mature_kimg):
+            say(f"Warning: {line}")
+        return measures
+
+    def write_snapshot() -> str:
+        require_finite(networks)
+        world.check_agreement(networks)
+        name = f"network-snapshot-{now.nimg // 1000:06d}.pkl"
+        if world.is_first:
+            save_snapshot(run_dir / name, config.training_set_kwargs, **networks)
+        return name
+
     def write_checkpoint() -> None:
         require_finite(networks)
         training_stats.synchronize()
@@ -157,7 +173,7 @@ def training_loop(
                     world.is_first and abort_fn is not None and abort_fn(),
                     world.is_first and clock.due(),
                 )
-                if aborted:
+                if aborted and not done:
                     print("Aborting...", flush=True)
                     done = True
                 if world.is_first and (done or now.tick % config.image_snapshot_ticks == 0):
@@ -165,18 +181,9 @@ def training_loop(
                     log.images({f"Fakes{suffix}": g for suffix, g in grids.items()}, now.nimg)
                 measures = {}
                 if done or now.tick % config.network_snapshot_ticks == 0:
-                    require_finite(networks)
-                    world.check_agreement(networks)
-                    path = run_dir / f"network-snapshot-{now.nimg // 1000:06d}.pkl"
-                    if world.is_first:
-                        save_snapshot(path, config.training_set_kwargs, **networks)
-                    found = metrics.evaluate(G_ema, path.name)
+                    found = metrics.evaluate(G_ema, write_snapshot())
                     measures = {f"Metrics/{name}": value for name, value in found.items()}
-                if world.is_first:
-                    measures |= health.Health(sampler.z[:8], sampler.c[:8]).measure(G_ema)
-                    for line in health.warnings(measures, now.nimg / 1000, mature_kimg):
-                        say(f"Warning: {line}")
-                log.write(now.nimg, measures)
+                log.write(now.nimg, measures | examine())
                 if progress_fn is not None:
                     progress_fn(now.nimg // 1000, config.total_kimg)
                 now.end_tick()

@@ -38,6 +38,7 @@ NUMBERS = [
     ("--map-depth", 1, None, 2),
     ("--mbstd-group", 1, None, 4),
     ("--kimg", 1, None, 25000),
+    ("--ada-kimg", 1, None, None),
     ("--tick", 1, None, 4),
     ("--snap", 1, None, 50),
     ("--seed", 0, 2**31 - 1, 0),
