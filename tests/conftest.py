@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from dataset_preprocessing.procedural import make_dataset
+
 DATA = Path(__file__).parent / "data"
 
 
@@ -55,3 +57,11 @@ def assert_scaled():
         assert error <= tol, f"error {error:.3g} of the scale, allowed {tol:g}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def cars(tmp_path_factory):
+    """A dataset of 12 cars, 32 x 32."""
+    path = tmp_path_factory.mktemp("data") / "cars.zip"
+    make_dataset(path, num_images=12, resolution=32, seed=0)
+    return path

@@ -13,7 +13,6 @@ import torch
 from click.testing import CliRunner
 
 import train
-from dataset_preprocessing.procedural import make_dataset
 from training import launch as launching
 from training import runs
 from training.checkpoints import CheckpointError
@@ -171,13 +170,6 @@ def test_names_with_dashes_and_underscores(spelling):
 # -- Runs of the command --------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def cars(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "cars.zip"
-    make_dataset(path, num_images=4, resolution=32, seed=0)
-    return path
-
-
 @pytest.fixture
 def invoke(cars, tmp_path):
     """`invoke(*arguments)` -> click's result of a demo training into tmp_path / 'runs'."""
@@ -211,7 +203,7 @@ def test_dry_run_creates_nothing(invoke, launched, tmp_path):
     assert result.exit_code == 0, result.output
     assert launched == [] and list(tmp_path.iterdir()) == []
     name = "00000-demo-cars-gpus1-"
-    assert name in result.output and "4 images" in result.output
+    assert name in result.output and "12 images" in result.output
     options = result.output[result.output.index("{") : result.output.rindex("}") + 1]
     assert name in json.loads(options)["run_dir"]
     assert result.output.rstrip().endswith("Dry run; exiting.")

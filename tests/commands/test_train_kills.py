@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import train
-from dataset_preprocessing.procedural import make_dataset
 from training import checkpoints
 
 ROOT = Path(train.__file__).parent
@@ -40,13 +39,6 @@ def pause_and_update(*args):
 config.build_config, training_loop.update_ema = build_small, pause_and_update
 train.main()
 """
-
-
-@pytest.fixture(scope="module")
-def cars(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "cars.zip"
-    make_dataset(path, num_images=12, resolution=32, seed=0)
-    return path
 
 
 @pytest.fixture

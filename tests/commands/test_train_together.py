@@ -7,11 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
 import torch
 
 import train
-from dataset_preprocessing.procedural import make_dataset
 from training import checkpoints
 
 ROOT = Path(train.__file__).parent
@@ -42,13 +40,6 @@ train.main()
 """
 OPTIONS = ["--cfg=demo", "--batch=4", "--batch-gpu=2", "--mbstd-group=2", "--cbase=64", "--cmax=8"]
 OPTIONS += ["--aug=ada", "--workers=1", "--checkpoint-minutes=0"]
-
-
-@pytest.fixture(scope="module")
-def cars(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "cars.zip"
-    make_dataset(path, num_images=12, resolution=32, seed=0)
-    return path
 
 
 def environment(**more):

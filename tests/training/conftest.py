@@ -4,19 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 import train
-from dataset_preprocessing.procedural import make_dataset
 from training import config as configuration
 from training.dataset import ImageFolderDataset
 
 
-@pytest.fixture(scope="session")
-def cars(tmp_path_factory):
-    """A dataset of 12 cars, 32 x 32."""
-    path = tmp_path_factory.mktemp("data") / "cars.zip"
-    make_dataset(path, num_images=12, resolution=32, seed=0)
-    return path
+@pytest.fixture
+def one_thread():
+    """Sums in one order, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -18,16 +18,10 @@ from training.launch import launch
 from training.phases import run_phase, update_ema
 from training.snapshots import Sampler
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROOT = Path(train.__file__).parent
 MACHINE = ("Timing/", "Resources/", "timestamp")  # Statistics that no two runs share.
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -23,13 +23,7 @@ from training.loss import Batch
 from training.phases import make_phases, run_phase
 from training.training_loop import training_loop
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def last_snapshot(config):
