@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from dnnlib.util import EasyDict
+from torch_utils.inert_pickle import STORAGE_MAGIC, STORAGE_PROTOCOL
 
-# Values of the first three parts of a storage in the format that torch.save had before it used zip.
-_MAGIC = 0x1950A86A20F9469CFC6C
-_PROTOCOL = 1001
+# The third part of a storage in the format that torch.save had before it used zip.
 _SYSTEM = {
-    "protocol_version": _PROTOCOL,
+    "protocol_version": STORAGE_PROTOCOL,
     "little_endian": True,
     "type_sizes": {"short": 2, "int": 4, "long": 4},
 }
@@ -128,7 +127,7 @@ def storage_bytes(tensor: torch.Tensor) -> bytes:
     cls = _STORAGE_CLASSES[tensor.dtype]
     reference = _PersistentId(("storage", cls, _KEY, "cpu", tensor.numel(), None))
     file = io.BytesIO()
-    for part in (_MAGIC, _PROTOCOL, _SYSTEM, reference, [_KEY]):
+    for part in (STORAGE_MAGIC, STORAGE_PROTOCOL, _SYSTEM, reference, [_KEY]):
         _StoragePickler(file, protocol=2).dump(part)
     file.write(struct.pack("<q", tensor.numel()))
     file.write(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

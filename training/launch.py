@@ -28,13 +28,13 @@ def launch(config: TrainingConfig, lock: runs.RunLock | None = None, world: Worl
         start = time.time()
         try:
             found = runs.prepare(config) if world.is_first else None
-            path = world.share(None if found is None else found.path)
-            state = (
-                checkpoints.read_checkpoint(path) if path and not found else found and found.state
-            )
+            path = world.share(found and found.path)
+            if path and not world.is_first:
+                found = checkpoints.Found(path, checkpoints.read_checkpoint(path))
             if world.is_first:
                 write_description(config.run_dir, world.size)
             print(describe(config))
+            state = found and found.state
             done = training_loop(config, world, state=state, stop_fn=lambda: stop.received)
         except NonFiniteError as error:
             log.write(traceback.format_exc())

@@ -19,6 +19,7 @@ from training.checkpoints import (
     read_newest,
 )
 from training.config import FADES, OptionError, TrainingConfig, as_fine_tune
+from training.starting import read_tensors
 
 try:
     import fcntl
@@ -221,6 +222,8 @@ def _same(config: TrainingConfig, keep_batch_gpu: bool) -> Choice:
             f"--resume={snapshot}: no such file; give a snapshot (a file or web address), "
             "latest or none"
         )
+    if snapshot is not None:
+        read_tensors(snapshot)  # What is wrong with it shows before there is a run directory.
     return Choice(config)
 
 

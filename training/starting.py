@@ -19,19 +19,25 @@ def start_from_snapshot(networks: Mapping[str, torch.nn.Module], source: str) ->
     Where one of G and G_ema is missing the other stands in for it; without D, D stays as it is, and
     a line says so. Raises OptionError where the file cannot be read, or does not fit.
     """
-    try:
-        file = read_networks(source)
-    except (NetworkFileError, OSError) as error:
-        raise OptionError(f"--resume: {error}") from None
-    found = {name: record.tensors for name, record in file.records.items()}
+    found = read_tensors(source)
     for name in ("G", "D", "G_ema"):
         tensors = found.get(name, found.get(STAND_INS.get(name, "")))
         if tensors is None and name == "D":
             print(f"Warning: {source} has no D: D starts from nothing", file=sys.stderr)
-        elif tensors is None:
-            raise OptionError(f"--resume={source}: has neither G nor G_ema")
         else:
             _copy(tensors, networks[name], f"--resume={source}: {name}")
+
+
+def read_tensors(source: str) -> dict[str, Mapping[str, Tensor]]:
+    """The tensors of each network of a file or web address. Raises OptionError where it cannot be
+    read, or has no generator."""
+    try:
+        file = read_networks(source)
+    except (NetworkFileError, OSError) as error:
+        raise OptionError(f"--resume: {error}") from None
+    if not {"G", "G_ema"} & file.records.keys():
+        raise OptionError(f"--resume={source}: has neither G nor G_ema")
+    return {name: record.tensors for name, record in file.records.items()}
 
 
 @torch.no_grad()

@@ -321,6 +321,12 @@ def test_a_snapshot_that_is_not_there(invoke, launched, tmp_path):
     assert launched == [] and list(tmp_path.iterdir()) == []
 
 
+def test_a_snapshot_that_is_none(invoke, launched, tmp_path):
+    (tmp_path / "x.pkl").write_bytes(b"hello")
+    assert_one_error(invoke(f"--resume={tmp_path / 'x.pkl'}"), "--resume: ", "x.pkl: is neither")
+    assert launched == [] and [p.name for p in tmp_path.iterdir()] == ["x.pkl"]
+
+
 def test_outdir_that_cannot_be_made(invoke, tmp_path):
     (tmp_path / "file").touch()
     assert_one_error(invoke(f"--outdir={tmp_path / 'file'}"), "--outdir", "is a file")

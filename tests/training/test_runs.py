@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import train
+from tests.tiny import tiny_discriminator, tiny_generator
 from training import checkpoints, runs
 from training.config import OptionError, as_fine_tune
 from training.runs import RunLock, choose, create, is_finished, prepare
+from training.snapshots import save_snapshot
 
 ROOT = Path(train.__file__).parent
 
@@ -248,18 +250,27 @@ def test_latest_goes_on_with_a_fine_tuning(command, earlier):
 # -- --resume=SNAPSHOT ----------------------------------------------------------------------------
 
 
-def test_a_snapshot_starts_a_run_that_goes_on(command, earlier, tmp_path):
+def test_a_snapshot_starts_a_run_that_goes_on(command, earlier, tmp_path, monkeypatch):
     snapshot = tmp_path / "a.pkl"
     config = command(f"--resume={snapshot}")
     with pytest.raises(OptionError, match="--resume=.*a.pkl: no such file.*latest or none"):
         choose(config, str(snapshot))
     snapshot.touch()
+    with pytest.raises(OptionError, match="--resume: .*a.pkl: is neither"):
+        choose(config, str(snapshot))
+    save_snapshot(snapshot, {}, D=tiny_discriminator())
+    with pytest.raises(OptionError, match="--resume=.*a.pkl: has neither G nor G_ema"):
+        choose(config, str(snapshot))
+    save_snapshot(snapshot, {}, G_ema=tiny_generator())
     earlier(1, command(), 4)
     assert choose(config, str(snapshot)).lock is None
     run_dir = earlier(2, config, 4)
     snapshot.unlink()  # No longer needed.
     assert chosen(choose(config, str(snapshot))) == run_dir
-    assert choose(command("--resume=https://a.b/c.pkl"), "https://a.b/c.pkl").lock is None
+    address = "https://a.b/c.pkl"
+    monkeypatch.setattr(runs, "read_tensors", lambda source: read.append(source))
+    read = []
+    assert choose(command(f"--resume={address}"), address).lock is None and read == [address]
 
 
 # -- Directories ----------------------------------------------------------------------------------
