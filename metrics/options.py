@@ -22,6 +22,9 @@ class MetricOptions:
         device: where to compute; by default where G is.
         memory: keeps what later calls need again, such as the statistics of the real pictures;
             pass the same one to profit.
+        seed: of latents, cameras and noise.
+        networks: foreign networks by role, each a path, a web address or a name: 'inception',
+            'vgg16', 'face_embedder', 'depth_estimator', 'pose_estimator'.
     """
 
     G: torch.nn.Module
@@ -31,6 +34,8 @@ class MetricOptions:
     rank: int = 0
     device: torch.device | str | None = None
     memory: dict = field(default_factory=dict)
+    seed: int = 0
+    networks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.device = torch.device(self.device or next(self.G.parameters()).device)

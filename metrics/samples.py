@@ -1,0 +1,61 @@
+"""Which latents and cameras the pictures of a metric have: a function of the seed and a number.
+
+Picture number i is the same picture whatever the batches are, however many processes take turns,
+and however many pictures a metric asks for: 2,000 pictures are the first 2,000 of 50,000.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+import dnnlib
+from metrics.options import MetricOptions
+from training.dataset import Dataset
+
+_BLOCK = 64  # pictures whose numbers are drawn together
+
+
+def latents(indices: range, z_dim: int, seed: int = 0) -> torch.Tensor:
+    """z [n, z_dim] float32, on the CPU, of the pictures with some successive numbers."""
+    rows = _drawn(indices, (seed, 0), lambda random: random.randn(_BLOCK, z_dim))
+    return torch.from_numpy(rows.astype(np.float32))
+
+
+def picks(indices: range, choices: int, seed: int = 0) -> np.ndarray:
+    """One of `choices` for each of the pictures, int64 [n], uniformly and independently."""
+    return _drawn(indices, (seed, 1), lambda random: random.randint(choices, size=_BLOCK))
+
+
+def turns(count: int, batch: int, options: MetricOptions) -> Iterator[range]:
+    """This process's share of `count` pictures, in batches: processes take turns."""
+    for start in range(options.rank * batch, count, options.num_gpus * batch):
+        yield range(start, min(start + batch, count))
+
+
+def open_reals(options: MetricOptions) -> Dataset:
+    """All real pictures, unmirrored, with their labels. Raises DatasetError."""
+    choice = dict(max_size=None, xflip=False, use_labels=True)
+    return dnnlib.util.construct_class_by_name(**dict(options.dataset_kwargs, **choice))
+
+
+def real_labels(options: MetricOptions) -> torch.Tensor:
+    """The camera labels [N, 25] of all real pictures, float32, on the CPU. Raises DatasetError."""
+    dataset = open_reals(options)
+    try:
+        return torch.from_numpy(dataset.all_labels())
+    finally:
+        dataset.close()
+
+
+def _drawn(
+    indices: range, seed: tuple[int, int], draw: Callable[[np.random.RandomState], np.ndarray]
+) -> np.ndarray:
+    """Rows `indices` of an endless sequence that `draw` makes, _BLOCK rows at a time.
+
+    From NumPy's frozen RandomState: the same numbers with every version.
+    """
+    first, last = indices.start // _BLOCK, max(indices.stop - 1, indices.start) // _BLOCK
+    rows = [draw(np.random.RandomState([*seed, block])) for block in range(first, last + 1)]
+    start = indices.start - first * _BLOCK
+    return np.concatenate(rows)[start : start + len(indices)]
