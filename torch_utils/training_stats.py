@@ -41,10 +41,9 @@ class _Registry:
         if elements.numel() == 0:
             return
         # What is not finite is counted, not added: it would spoil the sums of the whole run.
-        finite = elements.isfinite()
-        elements = torch.where(finite, elements, 0.0)
-        count = torch.ones_like(elements).sum()
-        sums = torch.stack([count, elements.sum(), (elements**2).sum(), (~finite).sum()])
+        finite = elements.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        bad = (finite != elements).to(torch.float32)
+        sums = torch.stack([torch.ones_like(finite), finite, finite * finite, bad]).sum(1)
         counter = counters.get(elements.device)
         counters[elements.device] = sums.double() if counter is None else counter + sums
 

@@ -28,16 +28,18 @@ def not_finite(tensors: list[Tensor]) -> Tensor:
     return torch.stack(torch._foreach_norm(torch._foreach_mul(tensors, 0.0))).isnan()
 
 
-def bad_gradients(params: list[Tensor]) -> Tensor:
-    """Which of some parameters have a gradient that is not finite: [len(params)] booleans."""
-    flags = torch.zeros(len(params), dtype=torch.bool, device=params[0].device)
+def gradient_norms(params: list[Tensor]) -> Tensor:
+    """The length of each parameter's gradient, 0 without one: float32 [len(params)].
+
+    Not finite where an element is not, and from elements of 1e19 on, whose squares are too large.
+    """
     having = [i for i, p in enumerate(params) if p.grad is not None]
-    if len(having) == len(params):
-        return not_finite([p.grad for p in params])
+    norms = torch.zeros(len(params), device=params[0].device)
     if having:
-        index = misc.constant(having, dtype=torch.int64, device=flags.device)
-        flags = flags.index_copy(0, index, not_finite([params[i].grad for i in having]))
-    return flags
+        index = misc.constant(having, dtype=torch.int64, device=norms.device)
+        found = torch.stack(torch._foreach_norm([params[i].grad for i in having]))
+        norms = norms.index_copy(0, index, found.to(torch.float32))
+    return norms
 
 
 def require_finite(networks: Mapping[str, torch.nn.Module]) -> None:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ import torch
 import dnnlib
 from torch_utils import training_stats
 from training import schedules
-from training.guard import StepCheck, bad_gradients
+from training.guard import StepCheck, gradient_norms
 from training.loss import Batch, StyleGAN2Loss, Term
 from training.world import ALONE, World
 
@@ -30,6 +31,16 @@ class Phase:
     def trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         """The parameters that have any elements, with their names."""
         return [(name, p) for name, p in self.module.named_parameters() if p.numel() > 0]
+
+    @cached_property
+    def params(self) -> list[torch.nn.Parameter]:
+        """The parameters of `trained`."""
+        return [p for _, p in self.trained()]
+
+    def requires_grad_(self, value: bool) -> None:
+        """Switches gradients of the parameters on or off."""
+        for param in self.params:
+            param.requires_grad_(value)
 
 
 def make_phases(
@@ -81,7 +92,7 @@ def run_phase(
             mean of what each micro-batch alone would do, so that it does not matter who sees which.
     """
     phase.opt.zero_grad(set_to_none=True)
-    phase.module.requires_grad_(True)
+    phase.requires_grad_(True)
     before = [tensor.clone() for tensor in tracked]
     moved = [torch.zeros_like(tensor) for tensor in tracked]
     bad_losses: dict[str, torch.Tensor] = {}
@@ -99,44 +110,47 @@ def run_phase(
             sum_ += tensor - start
             tensor.copy_(start)
         count += 1
-    phase.module.requires_grad_(False)
+    phase.requires_grad_(False)
 
     # One exchange for everything: gradients, what was tracked, and what was not finite.
-    params = [p for _, p in phase.trained() if p.grad is not None]
+    params = [p for p in phase.params if p.grad is not None]
     flags = [flag.to(torch.float32) for flag in bad_losses.values()]
-    gradients = _averaged([p.grad for p in params], [*moved, *flags], world, count * world.size)
-    for param, grad in zip(params, gradients.parts, strict=True):
+    mean = _mean([p.grad for p in params], [*moved, *flags], world, count * world.size)
+    for param, grad in zip(params, mean.gradients, strict=True):
         param.grad = grad
-    shifts, flags = gradients.rest[: len(tracked)], gradients.rest[len(tracked) :]
+    shifts, flags = mean.rest[: len(tracked)], mean.rest[len(tracked) :]
     for tensor, shift in zip(tracked, shifts, strict=True):
         tensor += shift
-    bad = bad_gradients([p for _, p in phase.trained()])
-    training_stats.report(f"Gradients/norm/{phase.name}", gradients.flat.norm())
-    gradients.flat.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
+    norms = gradient_norms(phase.params)
+    training_stats.report(f"Gradients/norm/{phase.name}", norms.norm())
+    bad = ~norms.isfinite()
+    if bad.is_cuda or bad.any():  # Asking costs a GPU more than mending what is not broken.
+        for block in mean.blocks:
+            block.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
     phase.opt.step()
     return StepCheck(dict(zip(bad_losses, [flag > 0 for flag in flags], strict=True)), bad)
 
 
-class _Means(NamedTuple):
-    flat: torch.Tensor  # of the gradients; `parts` are views of it
-    parts: list[torch.Tensor]
+class _Mean(NamedTuple):
+    gradients: list[torch.Tensor]
     rest: list[torch.Tensor]
+    blocks: list[torch.Tensor]  # of memory that the gradients lie in
 
 
-def _averaged(
+def _mean(
     gradients: list[torch.Tensor], rest: list[torch.Tensor], world: World, count: int
-) -> _Means:
+) -> _Mean:
     """The sums over all processes, divided by `count`."""
     tensors = [*gradients, *rest]
-    if not tensors:
-        return _Means(torch.zeros(0), [], [])
+    if not tensors or (count == 1 and not tensors[0].is_cuda):
+        return _Mean(gradients, rest, gradients)  # On a CPU the copy costs more than it saves.
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     world.add_up(flat)
     flat /= count
     sizes = [tensor.numel() for tensor in tensors]
     views = [v.view_as(t) for v, t in zip(flat.split(sizes), tensors, strict=True)]
     end = sum(sizes[: len(gradients)])
-    return _Means(flat[:end], views[: len(gradients)], views[len(gradients) :])
+    return _Mean(views[: len(gradients)], views[len(gradients) :], [flat[:end]])
 
 
 def make_ema(G: torch.nn.Module) -> torch.nn.Module:
@@ -148,7 +162,6 @@ def make_ema(G: torch.nn.Module) -> torch.nn.Module:
 def update_ema(G_ema: torch.nn.Module, G: torch.nn.Module, beta: float) -> None:
     """Moves the average towards G's parameters, `beta` of it staying; copies buffers."""
     torch._foreach_lerp_(list(G_ema.parameters()), list(G.parameters()), 1 - beta)
-    for average, current in zip(G_ema.buffers(), G.buffers(), strict=True):
-        average.copy_(current)
+    torch._foreach_copy_(list(G_ema.buffers()), list(G.buffers()))
     G_ema.neural_rendering_resolution = G.neural_rendering_resolution
     G_ema.rendering_kwargs = dict(G.rendering_kwargs)

@@ -14,7 +14,7 @@ from training.guard import (
     Guard,
     NonFiniteError,
     StepCheck,
-    bad_gradients,
+    gradient_norms,
     not_finite,
     require_finite,
 )
@@ -43,13 +43,16 @@ def test_tensors_that_are_not_finite():
     assert not_finite(tensors).tolist() == expected == [False, True, True, True, False, False]
 
 
-def test_parameters_without_a_gradient_are_fine():
+def test_lengths_of_gradients():
+    """Against norm itself; 0 without a gradient."""
     params = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
-    assert bad_gradients(params).tolist() == [False] * 3
+    assert gradient_norms(params).tolist() == [0, 0, 0]
     params[1].grad = torch.tensor([0, INF])
-    assert bad_gradients(params).tolist() == [False, True, False]
-    params[0].grad = params[2].grad = torch.zeros(2)
-    assert bad_gradients(params).tolist() == [False, True, False]
+    assert gradient_norms(params).isfinite().tolist() == [True, False, True]
+    params[0].grad, params[2].grad = torch.tensor([3.0, 4.0]), torch.tensor([NAN, 1])
+    norms = gradient_norms(params)
+    assert norms[0] == 5 and norms.isfinite().tolist() == [True, False, False]
+    assert norms[:1].norm() == params[0].grad.norm()
 
 
 def test_counts_of_a_tick():
