@@ -31,8 +31,8 @@ WEIGHT = click.FloatRange(min=0)
 SHARE = click.FloatRange(min=0, max=1)
 
 
-def _metrics(ctx, param, value: str | None) -> list[str]:
-    if value is None or value.lower() in ("", "none"):
+def _metrics(ctx, param, value: str) -> list[str]:
+    if value.lower() in ("", "none"):
         return []
     return [name.strip() for name in value.split(",")]
 
@@ -79,6 +79,8 @@ RUN = [
     ("--kimg", POSITIVE, 25000, "Length in thousands of real images"),
     ("--tick", POSITIVE, 4, "Thousands of images between status lines"),
     ("--snap", POSITIVE, 50, "Ticks between snapshots"),
+    ("--detector", str, None, "Inception for metrics: TorchScript file or address"),
+    ("--pr-detector", str, None, "VGG16 for metrics, likewise"),
     ("--wandb", str, None, "Project of Weights & Biases to write to, or entity/project"),
     ("--launch", click.Choice(["here", "slurm"]), "here", "slurm: submit the command by submitit"),
     ("--launch-options", str, None, "With --launch=slurm: nodes=2,gpus_per_node=8,…"),
@@ -134,7 +136,11 @@ option."""
 @click.option("--cfg", type=click.Choice(CFGS), required=True, help="Preset")
 @click.option("--data", required=True, help="Dataset: folder or zip")
 @click.option(
-    "--metrics", callback=_metrics, help="Comma list of metrics at snapshots, or none  [none]"
+    "--metrics",
+    callback=_metrics,
+    default="fid50k_full",
+    show_default=True,
+    help="Comma list of metrics at snapshots, or none",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop")
 @_add_options(REQUIRED + FEATURES + RUN + RENDERING)

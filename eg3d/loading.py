@@ -62,14 +62,14 @@ def load_all(source: str | os.PathLike | BinaryIO, trust: bool = False) -> dict[
 def read(source: str | os.PathLike | BinaryIO) -> NetworkFile:
     """What a file holds, without building it or running anything. Raises SnapshotError."""
     try:
-        return read_networks(_newest(source))
+        return read_networks(newest(source))
     except NetworkFileError as error:
         raise SnapshotError(str(error)) from error
     except OSError as error:
         raise _unreadable(source, error) from error
 
 
-def _newest(source: str | os.PathLike | BinaryIO) -> str | os.PathLike | BinaryIO:
+def newest(source: str | os.PathLike | BinaryIO) -> str | os.PathLike | BinaryIO:
     """The newest snapshot of a run directory; anything else as it is."""
     if hasattr(source, "read") or not os.path.isdir(source):
         return source
@@ -99,7 +99,7 @@ class _CpuUnpickler(pickle.Unpickler):
 
 def _unpickled(source: str | os.PathLike | BinaryIO) -> dict[str, Any]:
     """The entries of a trusted snapshot; its networks in eval mode, without gradients."""
-    source = _newest(source)
+    source = newest(source)
     try:
         if hasattr(source, "read"):
             data = _CpuUnpickler(source).load()

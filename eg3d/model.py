@@ -154,7 +154,7 @@ def load(
 
     Raises SnapshotError and InputError, each with one line that says what is wrong.
     """
-    device = _device(device)
+    device = pick_device(device)
     generator = load_network(path_or_url, network, trust)
     if not (hasattr(generator, "planes") and hasattr(generator, "render")):
         kind = type(generator).__name__
@@ -162,7 +162,7 @@ def load(
     return Model.of(generator.to(device))
 
 
-def _device(name: str | torch.device | None) -> torch.device:
+def pick_device(name: str | torch.device | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

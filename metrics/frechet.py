@@ -57,6 +57,18 @@ class FeatureStatistics:
         mean = self.mean
         return self._products / self._number() - np.outer(mean, mean)
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Count, sum and products as arrays, to be saved."""
+        return dict(count=np.array(self.count), sum=self._sum, products=self._products)
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> "FeatureStatistics":
+        """From what `state` returned."""
+        found = cls(len(state["sum"]))
+        found.count = int(state["count"])
+        found._sum, found._products = state["sum"], state["products"]
+        return found
+
     def _number(self) -> int:
         if self.count == 0:
             raise ValueError("statistics of no features: append some first")

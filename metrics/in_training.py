@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from metrics.metric_main import MetricUnavailable, calc_metric, report_metric
+from dnnlib.util import EasyDict
+from metrics.metric_main import MetricUnavailable, calc_metrics, report_metric
 
 
 class RunMetrics:
@@ -22,6 +23,7 @@ class RunMetrics:
         run_dir: where metric-<name>.jsonl go.
         rank, num_ranks: this process among those of the run; rank 0 prints and writes.
         device: where to compute.
+        settings: further fields of `metrics.options.MetricOptions`.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class RunMetrics:
         rank: int = 0,
         num_ranks: int = 1,
         device: torch.device | str = "cpu",
+        **settings: Any,
     ):
         self.names = list(names)
         self.run_dir = Path(run_dir)
@@ -41,6 +44,7 @@ class RunMetrics:
             num_gpus=num_ranks,
             device=torch.device(device),
             memory={},
+            **settings,
         )
 
     def evaluate(self, G: torch.nn.Module, snapshot_name: str) -> dict[str, float]:
@@ -54,24 +58,33 @@ class RunMetrics:
             G: the generator of the snapshot, on the device.
             snapshot_name: the snapshot's file in the run directory.
         """
-        values = {}
-        for name in list(self.names):
-            values |= self._evaluate_one(name, G, snapshot_name)
+        values: dict[str, float] = {}
+        try:
+            outcomes = calc_metrics(self.names, G=G, **self.options)
+        except Exception as error:
+            outcomes = dict.fromkeys(self.names, error)
+        for name, outcome in outcomes.items():
+            if not isinstance(outcome, Exception):
+                outcome = self._reported(outcome, snapshot_name)
+            if isinstance(outcome, MetricUnavailable):
+                self.names.remove(name)
+                self._warn(f"{outcome}; it is skipped in this run")
+            elif isinstance(outcome, Exception):
+                reason = " ".join(str(outcome).split()) or "no reason given"
+                kind = type(outcome).__name__
+                self._warn(f"metric {name} failed at {snapshot_name}: {kind}: {reason}")
+            else:
+                values |= {key: float(value) for key, value in outcome.results.items()}
         return values
 
-    def _evaluate_one(self, name: str, G: torch.nn.Module, snapshot_name: str) -> dict[str, float]:
+    def _reported(self, outcome: EasyDict, snapshot_name: str) -> EasyDict | Exception:
+        """The outcome, once the first process has written it; or why it could not."""
         try:
-            found = calc_metric(name, G=G, **self.options)
             if self.options["rank"] == 0:
-                report_metric(found, self.run_dir, self.run_dir / snapshot_name)
-            return {key: float(value) for key, value in found.results.items()}
-        except MetricUnavailable as error:
-            self.names.remove(name)
-            self._warn(f"{error}; it is skipped in this run")
+                report_metric(outcome, self.run_dir, self.run_dir / snapshot_name)
+            return outcome
         except Exception as error:
-            reason = " ".join(str(error).split()) or "no reason given"
-            self._warn(f"metric {name} failed at {snapshot_name}: {type(error).__name__}: {reason}")
-        return {}
+            return error
 
     def _warn(self, text: str) -> None:
         if self.options["rank"] == 0:

@@ -1,28 +1,33 @@
-"""The metrics by name: which exist, how one is computed, what is written about it.
+"""The metrics by name: which exist, how they are computed, what is written about them.
 
-A metric is a function of `MetricOptions` that returns numbers by name; `register_metric` makes it
-known under its own name. Where several processes compute, what one of them alone may fail at goes
-through `metrics.processes.in_all_processes`.
+A metric either compares features of pictures (`metrics.feature_metrics`), or is a function of
+`MetricOptions` that returns numbers by name; `register_metric` makes a function known under its own
+name. Where several processes compute, what one of them alone may fail at goes through
+`metrics.processes`.
 """
 
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dnnlib.util import EasyDict, format_time
+from metrics.collecting import collect, detector_of
+from metrics.errors import MetricError, MetricUnavailable
+from metrics.feature_metrics import FEATURE_METRICS, FeatureMetric
 from metrics.options import MetricOptions, unnoticed
-from metrics.processes import in_all_processes
-from metrics.randconv_distance import distance_to_real_pictures
+from metrics.processes import in_all_processes, in_step
+from metrics.provenance import computed, feature_provenance
 
 __all__ = [
     "MetricError",
     "MetricOptions",
     "MetricUnavailable",
     "calc_metric",
+    "calc_metrics",
     "is_valid_metric",
     "list_valid_metrics",
     "register_metric",
@@ -30,18 +35,9 @@ __all__ = [
     "require_valid_metric",
 ]
 
-
-class MetricError(ValueError):
-    """A metric that does not exist or cannot be computed; the message names it and says why."""
-
-
-class MetricUnavailable(MetricError):
-    """A metric that exists, but not here: something that it needs is missing."""
-
-
 Metric = Callable[[MetricOptions], Mapping[str, float]]
 
-_METRICS: dict[str, Metric] = {}
+_METRICS: dict[str, Metric | FeatureMetric] = dict(FEATURE_METRICS)
 
 # Published names without a meaning for a picture that is rendered from a camera.
 _INAPPLICABLE = {
@@ -79,29 +75,90 @@ def require_valid_metric(metric: str) -> None:
 
 
 def calc_metric(metric: str, **options: Any) -> EasyDict:
-    """Computes a metric, in all processes at once where there are several.
+    """Computes one metric; arguments and result as of `calc_metrics`. Raises what it fails with."""
+    result = calc_metrics([metric], **options)[metric]
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def calc_metrics(metrics: Sequence[str], **options: Any) -> dict[str, EasyDict | Exception]:
+    """Computes metrics, in all processes at once where there are several; each set of pictures is
+    read or generated once for all of them.
 
     Args:
         options: fields of `metrics.options.MetricOptions`. G and the random states are left as they
             were.
 
-    Returns `results` by name, `metric`, `total_time` in seconds, `total_time_str`, `num_gpus`, with
-    the same results in all processes. Raises MetricError, and whatever the metric raises.
+    Returns for each metric `results` by name, `metric`, `total_time` in seconds from the call until
+    they were there, `total_time_str`, `num_gpus` and `provenance`, with the same results in all
+    processes; or the exception that a metric failed with. Raises MetricError for unknown names.
     """
-    require_valid_metric(metric)
+    for name in metrics:
+        require_valid_metric(name)
     opts = MetricOptions(**options)
     start = time.time()
-    # Rank 0 decides, since the last digits may differ between devices.
+    done: dict[str, EasyDict | Exception] = {}
+
+    def compute(name: str, function: Callable[[], tuple[Mapping, Mapping]]) -> None:
+        try:
+            # Rank 0 decides, since the last digits may differ between devices.
+            results, provenance = in_all_processes(function, opts.num_gpus)[0]
+        except Exception as error:
+            done[name] = error
+            return
+        seconds = time.time() - start
+        done[name] = EasyDict(
+            results=EasyDict(results),
+            metric=name,
+            total_time=seconds,
+            total_time_str=format_time(seconds),
+            num_gpus=opts.num_gpus,
+            provenance=EasyDict(provenance),
+        )
+
     with unnoticed(opts):
-        results = in_all_processes(lambda: dict(_METRICS[metric](opts)), opts.num_gpus)[0]
-    seconds = time.time() - start
-    return EasyDict(
-        results=EasyDict(results),
-        metric=metric,
-        total_time=seconds,
-        total_time_str=format_time(seconds),
-        num_gpus=opts.num_gpus,
-    )
+        comparisons = _that_have_a_detector(metrics, opts, done)
+        wants = [want for metric in comparisons for want in metric.wants.values()]
+        found = collect(opts, wants)
+        for metric in comparisons:
+            compute(metric.name, lambda metric=metric: _compare(metric, found, opts))
+        for name in metrics:
+            function = _METRICS[name]
+            if not isinstance(function, FeatureMetric):
+                compute(name, lambda f=function: (dict(f(opts)), computed(opts)))
+    return {name: done[name] for name in metrics}
+
+
+def _that_have_a_detector(
+    metrics: Sequence[str], options: MetricOptions, done: dict[str, EasyDict | Exception]
+) -> list[FeatureMetric]:
+    """The metrics of features that can be computed; `done` gets the errors of the others."""
+    able = []
+    for metric in (_METRICS[name] for name in metrics):
+        if isinstance(metric, FeatureMetric):
+            try:
+                in_step(lambda role=metric.detector: detector_of(options, role), options.num_gpus)
+                able.append(metric)
+            except MetricUnavailable as error:
+                done[metric.name] = MetricUnavailable(f"metric {metric.name}: {error}")
+            except Exception as error:
+                done[metric.name] = error
+    return able
+
+
+def _compare(
+    metric: FeatureMetric, collected: Mapping, options: MetricOptions
+) -> tuple[Mapping[str, float], Mapping[str, Any]]:
+    """Results and provenance of a metric of features, in the first process; nothing elsewhere."""
+    found = {name: collected[want] for name, want in metric.wants.items()}
+    for part in found.values():
+        if isinstance(part, Exception):
+            raise part
+    if options.rank > 0:
+        return {}, {}
+    results = metric.compute(found["fake"], found.get("real"), options.seed)
+    return results, feature_provenance(options, metric, found)
 
 
 def report_metric(
@@ -139,27 +196,3 @@ def _append_line(path: Path, text: str) -> None:
         cut_short = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk
         file.write(("\n" if cut_short else "").encode() + text.encode() + b"\n")
         os.fsync(descriptor)
-
-
-@register_metric
-def fd2k_randconv112(options: MetricOptions) -> dict[str, float]:
-    """Fréchet distance of 2,000 pictures in features of fixed random convolutions: for watching one
-    model learn, without a trained detector. Not comparable with published scores."""
-    return {"fd2k_randconv112": distance_to_real_pictures(options, num_fakes=2000)}
-
-
-def _register_unbuilt(names: list[str]) -> None:
-    def unbuilt(name: str) -> Metric:
-        def metric(options: MetricOptions) -> dict[str, float]:
-            raise MetricUnavailable(f"metric {name} is not built yet")
-
-        metric.__name__ = name
-        return metric
-
-    for name in names:
-        register_metric(unbuilt(name))
-
-
-_register_unbuilt(
-    ["fid50k_full", "kid50k_full", "pr50k3_full", "is50k", "fid50k", "kid50k", "pr50k3"]
-)

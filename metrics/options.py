@@ -23,8 +23,15 @@ class MetricOptions:
         memory: keeps what later calls need again, such as the statistics of the real pictures;
             pass the same one to profit.
         seed: of latents, cameras and noise.
-        networks: foreign networks by role, each a path, a web address or a name: 'inception',
-            'vgg16', 'face_embedder', 'depth_estimator', 'pose_estimator'.
+        networks: foreign networks by role, see `metrics.detectors.load_network`.
+        cameras: where the cameras of metrics come from that do not take those of the data set, see
+            `metrics.pose_distribution.pose_distribution`.
+        batch: pictures that a detector sees at once.
+        batch_gen: pictures generated at once, by default 32 on a GPU and 8 on a CPU. Their noise is
+            drawn together, so that another number gives other noise.
+        workers: processes that decode the real pictures, 0: this one does.
+        cache: keep statistics of the real pictures on disk.
+        verbose: show the progress.
     """
 
     G: torch.nn.Module
@@ -36,19 +43,29 @@ class MetricOptions:
     memory: dict = field(default_factory=dict)
     seed: int = 0
     networks: Mapping[str, str] = field(default_factory=dict)
+    cameras: str = "fitted"
+    batch: int = 64
+    batch_gen: int | None = None
+    workers: int = 0
+    cache: bool = True
+    verbose: bool = False
 
     def __post_init__(self):
         self.device = torch.device(self.device or next(self.G.parameters()).device)
+        if self.batch_gen is None:
+            self.batch_gen = 32 if self.device.type == "cuda" else 8
+        self.batch_gen = min(self.batch_gen, self.batch)
 
 
 @contextmanager
 def unnoticed(options: MetricOptions) -> Iterator[None]:
-    """G in evaluation mode; afterwards its mode and all random states are what they were."""
+    """G in evaluation mode, no gradients, exact arithmetic; afterwards G's mode, the arithmetic and
+    all random states are what they were."""
     modes = {module: module.training for module in options.G.modules()}
     states = random.getstate(), np.random.get_state()
     gpus = [options.device] if options.device.type == "cuda" else []
     options.G.eval()
-    with torch.random.fork_rng(gpus):
+    with torch.random.fork_rng(gpus), torch.no_grad(), _exact_arithmetic():
         try:
             yield
         finally:
@@ -56,3 +73,24 @@ def unnoticed(options: MetricOptions) -> Iterator[None]:
                 module.training = mode
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+@contextmanager
+def _exact_arithmetic() -> Iterator[None]:
+    """On a GPU: float32 products in full, and the same algorithm of a convolution every time, so
+    that a training and a command give the same digits."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    exact = [
+        (products, "allow_tf32", False),
+        (convolutions, "allow_tf32", False),
+        (convolutions, "benchmark", False),
+        (convolutions, "deterministic", True),
+    ]
+    before = [(where, name, getattr(where, name)) for where, name, _ in exact]
+    try:
+        for where, name, value in exact:
+            setattr(where, name, value)
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)

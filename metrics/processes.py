@@ -37,3 +37,11 @@ def in_all_processes(compute: Callable[[], Result], num_processes: int = 1) -> l
         if text is not None:
             raise OtherProcessError(f"in process {rank}: {text}")
     return [result for result, _ in gathered]
+
+
+def in_step(compute: Callable[[], Result], num_processes: int = 1) -> Result:
+    """What `compute()` returns here, once all processes are done with it; where one of them fails,
+    all do, as of `in_all_processes`. The results themselves stay where they are."""
+    kept: list[Result] = []
+    in_all_processes(lambda: kept.append(compute()), num_processes)
+    return kept[0]

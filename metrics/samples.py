@@ -18,13 +18,13 @@ _BLOCK = 64  # pictures whose numbers are drawn together
 
 def latents(indices: range, z_dim: int, seed: int = 0) -> torch.Tensor:
     """z [n, z_dim] float32, on the CPU, of the pictures with some successive numbers."""
-    rows = _drawn(indices, (seed, 0), lambda random: random.randn(_BLOCK, z_dim))
+    rows = draw(indices, (seed, 0), lambda random, count: random.randn(count, z_dim))
     return torch.from_numpy(rows.astype(np.float32))
 
 
 def picks(indices: range, choices: int, seed: int = 0) -> np.ndarray:
     """One of `choices` for each of the pictures, int64 [n], uniformly and independently."""
-    return _drawn(indices, (seed, 1), lambda random: random.randint(choices, size=_BLOCK))
+    return draw(indices, (seed, 1), lambda random, count: random.randint(choices, size=count))
 
 
 def turns(count: int, batch: int, options: MetricOptions) -> Iterator[range]:
@@ -48,14 +48,16 @@ def real_labels(options: MetricOptions) -> torch.Tensor:
         dataset.close()
 
 
-def _drawn(
-    indices: range, seed: tuple[int, int], draw: Callable[[np.random.RandomState], np.ndarray]
+def draw(
+    indices: range,
+    seed: tuple[int, ...],
+    make: Callable[[np.random.RandomState, int], np.ndarray],
 ) -> np.ndarray:
-    """Rows `indices` of an endless sequence that `draw` makes, _BLOCK rows at a time.
+    """Rows `indices` of an endless sequence, of which make(random, count) gives `count` rows.
 
     From NumPy's frozen RandomState: the same numbers with every version.
     """
     first, last = indices.start // _BLOCK, max(indices.stop - 1, indices.start) // _BLOCK
-    rows = [draw(np.random.RandomState([*seed, block])) for block in range(first, last + 1)]
+    rows = [make(np.random.RandomState([*seed, k]), _BLOCK) for k in range(first, last + 1)]
     start = indices.start - first * _BLOCK
     return np.concatenate(rows)[start : start + len(indices)]

@@ -203,6 +203,8 @@ ROWS = [
     Row("--batch=8", stat("Progress/kimg")),
     Row("--gamma=5", D),
     Row("--metrics=fd2k_randconv112", METRICS),
+    Row("--detector=randconv112", METRICS, ("--metrics=fid2k_full",)),
+    Row("--pr-detector=randconv112", METRICS, ("--metrics=pr50k3",)),
     Row("--cond=False", BOTH),
     Row("--mirror=True", REALS),
     Row("--aug=fixed", BOTH, ("--p=0.9",)),

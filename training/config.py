@@ -27,7 +27,7 @@ NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 class TrainingConfig:
     """Everything `training_loop` needs; written to training_options.json.
 
-    `image_grid` is the (columns, rows) of the sample pictures, by default as many as fill 8K.
+    `metric_networks` has the sources of detectors by role; `image_grid` is the (columns, rows) of the sample pictures, by default as many as fill 8K.
     `ada_target` adapts the strength of augmentation, which begins at `augment_p`.
     """
 
@@ -40,6 +40,7 @@ class TrainingConfig:
     D_opt_kwargs: dict
     loss_kwargs: dict
     metrics: list[str] = field(default_factory=list)
+    metric_networks: dict | None = None
     random_seed: int = 0
     num_gpus: int = 1
     batch_size: int = 4
@@ -145,6 +146,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         D_opt_kwargs=_adam(opts.dlr),
         loss_kwargs=_loss_kwargs(opts, preset),
         metrics=list(opts.metrics),
+        metric_networks=_metric_networks(opts),
         random_seed=opts.seed,
         num_gpus=opts.gpus,
         batch_size=opts.batch,
@@ -287,6 +289,11 @@ def _augment_kwargs(opts) -> dict | None:
     if opts.aug == "noaug":
         return None
     return dict(class_name="training.augment.AugmentPipe", **AUGMENT_PRESETS["bgc"])
+
+
+def _metric_networks(opts) -> dict | None:
+    found = dict(inception=opts.detector, vgg16=opts.pr_detector)
+    return {role: source for role, source in found.items() if source is not None} or None
 
 
 def describe(config: TrainingConfig) -> str:

@@ -124,7 +124,7 @@ def run_phase(
     norms = gradient_norms(phase.params)
     training_stats.report(f"Gradients/norm/{phase.name}", norms.norm())
     bad = ~norms.isfinite()
-    if bad.is_cuda or bad.any():  # Asking costs a GPU more than mending what is not broken.
+    if bad.device.type != "cpu" or bad.any():  # A GPU would have to be waited for.
         for block in mean.blocks:
             block.nan_to_num_(nan=0.0, posinf=1e5, neginf=-1e5)
     phase.opt.step()
@@ -142,7 +142,7 @@ def _mean(
 ) -> _Mean:
     """The sums over all processes, divided by `count`."""
     tensors = [*gradients, *rest]
-    if not tensors or (count == 1 and not tensors[0].is_cuda):
+    if not tensors or (count == 1 and tensors[0].device.type == "cpu"):
         return _Mean(gradients, rest, gradients)  # On a CPU the copy costs more than it saves.
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     world.add_up(flat)

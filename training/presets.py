@@ -75,6 +75,7 @@ PRESETS = {
             dlr=0.004,
             mbstd_group=8,
             workers=1,
+            metrics=[],
             neural_rendering_resolution_initial=16,
         ),
         generator=dict(plane_resolution=32),

@@ -46,7 +46,7 @@ def describe_run(world_size: int = 1) -> dict:
         "arguments": sys.argv[1:],
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "code": git_state(Path(__file__).parent),
-        "versions": _versions(),
+        "versions": versions(),
         "platform": platform.platform(),
         "devices": _devices(),
         "cpu": {
@@ -113,8 +113,9 @@ def _git(folder: str | Path, *arguments: str) -> str | None:
     return answer.stdout.strip()
 
 
-def _versions() -> dict[str, str | None]:
-    versions = {
+def versions() -> dict[str, str | None]:
+    """Versions of what computes, None where something is not there."""
+    found = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
@@ -122,13 +123,13 @@ def _versions() -> dict[str, str | None]:
         "numpy": np.__version__,
     }
     if torch.cuda.is_available():
-        versions["cudnn"] = str(torch.backends.cudnn.version())
+        found["cudnn"] = str(torch.backends.cudnn.version())
     for name in (PACKAGE, "triton"):
         try:
-            versions[name] = importlib.metadata.version(name)
+            found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+            found[name] = None
+    return found
 
 
 def _devices() -> list[dict]:

@@ -32,7 +32,7 @@ OPTIONS_FILE = "training_options.json"
 HARMLESS = {
     *("run_dir", "total_kimg", "kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks"),
     *("metrics", "cudnn_benchmark", "checkpoint_minutes", "nan_limit", "image_grid", "num_gpus"),
-    *("wandb", "cache"),
+    *("wandb", "cache", "metric_networks"),
     *("data_loader_kwargs", "training_set_kwargs.path", "loss_kwargs.recompute"),
 }
 
@@ -42,6 +42,7 @@ _OPTIONS = {
     "batch_gpu": "batch-gpu",
     "num_gpus": "gpus",
     "random_seed": "seed",
+    "metric_networks": "detector",
     "ema_kimg": "batch",
     "r1_gamma": "gamma",
     "G_opt_kwargs.lr": "glr",

@@ -116,7 +116,14 @@ def training_loop(
         )
     )
     metrics = RunMetrics(
-        config.metrics, config.training_set_kwargs, run_dir, world.rank, world.size, device
+        config.metrics,
+        config.training_set_kwargs,
+        run_dir,
+        world.rank,
+        world.size,
+        device,
+        networks=config.metric_networks or {},
+        workers=workers,
     )
     clock = checkpoints.Clock(config.checkpoint_minutes)
     if progress_fn is not None:

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 import train
-from metrics import metric_main
-from tests.tiny import tiny_generator
 from training import config as configuration
 from training.presets import PRESETS
 from training.volumetric_rendering.options import RenderingOptions
@@ -66,7 +64,7 @@ def test_options_and_no_others_have_rows():
 @pytest.mark.parametrize("name", OPTIONS)
 def test_default_of_an_option(name):
     option, text = OPTIONS[name], ROWS[name]["default"]
-    special = {"--metrics": "none", "--batch-gpu": "batch / gpus", "--dry-run": "off"}
+    special = {"--batch-gpu": "batch / gpus", "--dry-run": "off"}
     special["--ada-kimg"] = "500"
     if name in special:
         assert text == special[name]
@@ -117,10 +115,3 @@ def test_recipes_are_commands():
     for recipe in recipes:
         params = parse("--gpus=8", "--batch=32", *recipe.split())
         assert f"--cfg={params['cfg']}" in recipe and f"--gamma={params['gamma']:g}" in recipe
-
-
-def test_what_is_not_built_is_said():
-    said = PAGE[PAGE.index("## Not built yet") :]
-    assert "`--metrics`" in said and "`fid50k_full`" in said
-    with pytest.raises(metric_main.MetricUnavailable, match="not built yet"):
-        metric_main.calc_metric("fid50k_full", G=tiny_generator(), dataset_kwargs={})

@@ -94,6 +94,8 @@ TEXTS = [
     ("--recompute", ["none", "renderer", "renderer+sr"], "none"),
     ("--cache", ["none", "ram", "gpu"], "none"),
     ("--compile", ["none", "generator"], "none"),
+    ("--detector", None, None),
+    ("--pr-detector", None, None),
     ("--wandb", None, None),
     ("--launch", ["here", "slurm"], "here"),
     ("--launch-options", None, None),
@@ -149,7 +151,8 @@ def test_micro_batches_are_a_number_or_auto():
 
 
 def test_lists_of_metrics():
-    assert parse()["metrics"] == parse("--metrics=none")["metrics"] == []
+    assert parse()["metrics"] == ["fid50k_full"]
+    assert parse("--metrics=none")["metrics"] == []
     assert parse("--metrics=NONE")["metrics"] == parse("--metrics=")["metrics"] == []
     assert parse("--metrics=fid50k_full, kid50k_full")["metrics"] == ["fid50k_full", "kid50k_full"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from metrics import metric_main
+from metrics.feature_metrics import _frechet
 from metrics.in_training import RunMetrics
 from metrics.metric_main import register_metric
-from metrics.randconv_distance import distance_to_real_pictures
 from tests.tiny import tiny_generator
 
 
@@ -19,9 +19,7 @@ from tests.tiny import tiny_generator
 def registry(monkeypatch):
     monkeypatch.setattr(metric_main, "_METRICS", dict(metric_main._METRICS))
 
-    @register_metric
-    def distance(options):
-        return {"distance": distance_to_real_pictures(options, num_fakes=9)}
+    metric_main._METRICS["distance"] = _frechet("distance", 9, detector="randconv112")
 
     @register_metric
     def failing(options):
@@ -49,14 +47,16 @@ def test_without_names_nothing_happens(cars, tmp_path, capsys):
 
 
 def test_what_is_unavailable_is_said_once(cars, tmp_path, capsys):
-    metrics = RunMetrics(["fid50k_full", "distance", "kid50k"], cars, tmp_path)
+    metrics = RunMetrics(["fid50k_full", "distance", "pr50k3"], cars, tmp_path)
     for _ in range(3):
         assert set(metrics.evaluate(tiny_generator(), "x.pkl")) == {"distance"}
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        f"Warning: metric {name} is not built yet; it is skipped in this run"
-        for name in ("fid50k_full", "kid50k")
-    ]
+    assert len(lines) == 2
+    for line, name, role in zip(
+        lines, ("fid50k_full", "pr50k3"), ("INCEPTION", "VGG16"), strict=True
+    ):
+        assert line.startswith(f"Warning: metric {name}: ") and f"EG3D_{role}" in line
+        assert line.endswith("; it is skipped in this run")
 
 
 def test_a_failure_is_one_line_each_time(cars, tmp_path, capsys):

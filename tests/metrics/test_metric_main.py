@@ -13,14 +13,17 @@ from metrics.metric_main import (
     MetricError,
     MetricUnavailable,
     calc_metric,
+    calc_metrics,
     is_valid_metric,
     list_valid_metrics,
     register_metric,
     report_metric,
     require_valid_metric,
 )
+from tests.tiny import tiny_generator
 
 PUBLISHED = ["fid50k_full", "kid50k_full", "pr50k3_full", "is50k", "fid50k", "kid50k", "pr50k3"]
+OWN = ["fid10k_full", "fid2k_full", "fid50k_camera", "fid50k_full_fixed", "fd2k_randconv112"]
 
 
 @pytest.fixture
@@ -30,16 +33,16 @@ def registry(monkeypatch):
 
 
 def test_names():
-    assert set(list_valid_metrics()) == {*PUBLISHED, "fd2k_randconv112"}
+    assert {*PUBLISHED, *OWN} <= set(list_valid_metrics())
     assert all(is_valid_metric(name) for name in PUBLISHED)
     assert not is_valid_metric("fid") and not is_valid_metric("ppl2_wend")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_is_not_built_says_so(name):
-    require_valid_metric(name)
-    with pytest.raises(MetricUnavailable, match=f"^metric {name} is not built yet$"):
-        calc_metric(name, G=torch.nn.Linear(1, 1))
+def test_without_a_detector_a_line_says_what_to_do(name, cars):
+    role = "VGG16" if name.startswith("pr") else "INCEPTION"
+    with pytest.raises(MetricUnavailable, match=f"^metric {name}: .*EG3D_{role}"):
+        calc_metric(name, G=tiny_generator(), dataset_kwargs=cars)
 
 
 @pytest.mark.parametrize("name", ["ppl2_wend", "ppl_zfull", "eqt50k_int", "eqt50k_frac", "eqr50k"])
@@ -55,19 +58,37 @@ def test_unknown_names_are_refused_with_those_that_exist():
     require_valid_metric("fd2k_randconv112")
 
 
-def test_a_registered_metric_is_computed(registry):
+def test_a_registered_metric_is_computed(registry, cars):
     @register_metric
     def answer(options):
         time.sleep(0.02)
         return {"answer": 42, "rank": options.rank}
 
     assert answer.__name__ == "answer" and is_valid_metric("answer")
-    found = calc_metric("answer", G=torch.nn.Linear(1, 1))
+    found = calc_metric("answer", G=tiny_generator(), dataset_kwargs=cars, seed=3)
     assert 0.02 <= found.pop("total_time") < 10
+    provenance = found.pop("provenance")
     assert found == dict(
         results={"answer": 42, "rank": 0}, metric="answer", total_time_str="0s", num_gpus=1
     )
     assert found.results.answer == 42
+    assert provenance.seed == 3 and len(provenance.data["content_sha256"]) == 64
+
+
+def test_one_that_fails_leaves_the_others(registry, cars):
+    @register_metric
+    def failing(options):
+        raise OSError("no disk")
+
+    @register_metric
+    def answer(options):
+        return {"answer": 42}
+
+    names = ["failing", "fid50k_full", "answer"]
+    found = calc_metrics(names, G=tiny_generator(), dataset_kwargs=cars)
+    assert list(found) == names and found["answer"].results == {"answer": 42}
+    assert isinstance(found["failing"], OSError)
+    assert isinstance(found["fid50k_full"], MetricUnavailable)
 
 
 def test_a_metric_leaves_no_trace(registry):
@@ -92,7 +113,7 @@ def test_a_metric_leaves_no_trace(registry):
 
 def test_unknown_options_are_refused():
     with pytest.raises(TypeError, match="num_fakes"):
-        calc_metric("fd2k_randconv112", G=torch.nn.Linear(1, 1), num_fakes=3)
+        calc_metric("fd2k_randconv112", G=tiny_generator(), num_fakes=3)
 
 
 RESULT = dict(
