@@ -30,12 +30,13 @@ def open_subject(
     data: str | None = None,
     mirror: bool | None = None,
     trust: bool = False,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
 ) -> Subject:
     """Opens a snapshot, or the newest one of a run directory, for measuring its G_ema.
 
     Args:
         data: the real pictures; by default those that the snapshot names as its training data.
+        device: default a GPU if there is one.
         mirror: whether the training saw mirrored copies too; by default as the snapshot says.
         trust: see `eg3d.load`.
 
