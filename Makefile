@@ -51,6 +51,6 @@ clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache out/demo
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-.venv/.installed: requirements.txt pyproject.toml .ci/setup
+.venv/.installed: requirements.txt pyproject.toml .ci/setup .ci/no-deps.txt
 	@PYTHON=$(PYTHON) sh .ci/setup
 	@touch $@

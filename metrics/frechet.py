@@ -3,6 +3,8 @@
 Heusel et al. 2017, "GANs trained by a two time-scale update rule", equation 6.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -10,14 +12,15 @@ Features = np.ndarray | torch.Tensor
 
 
 class FeatureStatistics:
-    """Mean and covariance of features [n, size] that arrive in batches; sums are in float64."""
+    """Mean and covariance of features [n, size] that arrive in batches; sums are float64 and stay
+    on the device of the features."""
 
     def __init__(self, size: int):
         if size < 1:
             raise ValueError(f"number of features is {size}, must be at least 1")
         self.count = 0
-        self._sum = np.zeros(size)
-        self._products = np.zeros((size, size))
+        self._sum = torch.zeros(size, dtype=torch.float64)
+        self._products = torch.zeros(size, size, dtype=torch.float64)
 
     @property
     def size(self) -> int:
@@ -26,47 +29,47 @@ class FeatureStatistics:
 
     def append(self, features: Features) -> None:
         """Adds a batch [n, size] of any float type and device. Raises ValueError."""
-        if isinstance(features, torch.Tensor):
-            features = features.detach().cpu().numpy()
-        rows = np.asarray(features, dtype=np.float64)
+        rows = torch.as_tensor(features).detach().double()
         if rows.ndim != 2 or rows.shape[1] != self.size:
-            raise ValueError(f"features have shape {rows.shape}, must be [n, {self.size}]")
-        if not np.isfinite(rows).all():
+            raise ValueError(f"features have shape {tuple(rows.shape)}, must be [n, {self.size}]")
+        if not rows.isfinite().all():
             raise ValueError("features have a value that is not finite")
         self.count += len(rows)
-        self._sum += rows.sum(0)
-        self._products += rows.T @ rows
+        self._sum = self._sum.to(rows.device) + rows.sum(0)
+        self._products = self._products.to(rows.device) + rows.T @ rows
 
     def merge(self, other: "FeatureStatistics") -> None:
         """Adds all that `other` has seen, as if it had been appended here. Raises ValueError."""
         if other.size != self.size:
             raise ValueError(f"statistics of {other.size} features, must be of {self.size}")
         self.count += other.count
-        self._sum += other._sum
-        self._products += other._products
+        self._sum = self._sum + other._sum.to(self._sum.device)
+        self._products = self._products + other._products.to(self._products.device)
 
     @property
     def mean(self) -> np.ndarray:
         """Mean [size]. Raises ValueError while there are no features."""
-        return self._sum / self._number()
+        return self._sum.cpu().numpy() / self._number()
 
     @property
     def cov(self) -> np.ndarray:
         """Covariance [size, size] as published scores use it, E[x x^T] - mean mean^T: divided by
         n, not n - 1. Raises ValueError while there are no features."""
         mean = self.mean
-        return self._products / self._number() - np.outer(mean, mean)
+        return self._products.cpu().numpy() / self._number() - np.outer(mean, mean)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Count, sum and products as arrays, to be saved."""
-        return dict(count=np.array(self.count), sum=self._sum, products=self._products)
+        """Number, sum and sum of products, to be saved."""
+        sums = dict(sum=self._sum, products=self._products)
+        arrays = {name: tensor.cpu().numpy() for name, tensor in sums.items()}
+        return dict(arrays, count=np.array(self.count))
 
     @classmethod
-    def from_state(cls, state: dict[str, np.ndarray]) -> "FeatureStatistics":
-        """From what `state` returned."""
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> "FeatureStatistics":
+        """Statistics with the sums that `state` returned."""
         found = cls(len(state["sum"]))
         found.count = int(state["count"])
-        found._sum, found._products = state["sum"], state["products"]
+        found._sum, found._products = (torch.tensor(state[k]) for k in ("sum", "products"))
         return found
 
     def _number(self) -> int:

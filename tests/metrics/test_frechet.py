@@ -6,6 +6,7 @@ import scipy.linalg
 import torch
 
 from metrics.frechet import FeatureStatistics, frechet_distance
+from tests.metrics import oracles
 
 
 def correlated(n, size, rank, seed):
@@ -103,6 +104,33 @@ def test_axioms(rank):
     assert scaled == pytest.approx(9 * there, rel=1e-6)
     moved = frechet_distance(statistics_of(a + 2), statistics_of(b + 2))
     assert moved == pytest.approx(there, rel=1e-6)
+
+
+def test_as_others_compute_it():
+    """torch-fidelity's formula on the same moments; torchmetrics', which divides by n - 1."""
+    a, b = (torch.from_numpy(correlated(80, 10, 10, seed)) for seed in (3, 4))
+    found = frechet_distance(statistics_of(a), statistics_of(b))
+    assert found == pytest.approx(oracles.fidelity_fid(a, b), rel=1e-9)
+    unbiased = oracles.fidelity_fid(a, b, n_minus_1=True)
+    assert oracles.torchmetrics_fid(a, b) == pytest.approx(unbiased, rel=1e-4)
+
+
+def test_halves_of_a_large_set_are_near():
+    rows = correlated(20_000, 8, 8, seed=5)
+    halves = statistics_of(rows[::2]), statistics_of(rows[1::2])
+    spread = np.trace(halves[0].cov)
+    assert frechet_distance(*halves) < 1e-3 * spread
+
+
+def test_saved_sums_are_the_same(tmp_path):
+    statistics = statistics_of(correlated(30, 5, 5, seed=6))
+    np.savez(tmp_path / "a.npz", **statistics.state())
+    with np.load(tmp_path / "a.npz") as file:
+        found = FeatureStatistics.from_state(file)
+    assert found.count == 30 and np.array_equal(found.cov, statistics.cov)
+    found.append(np.ones((1, 5)))
+    assert found.count == 31 and statistics.count == 30
+    assert not np.array_equal(found.mean, statistics.mean)
 
 
 @pytest.mark.parametrize(
