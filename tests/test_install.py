@@ -22,7 +22,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 PACKAGES = [p.rstrip("*") for p in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
 DISTRIBUTION = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "skimage": "scikit-image"}
-DISTRIBUTION |= {"torch_fidelity": "torch-fidelity"}
+DISTRIBUTION |= {"torch_fidelity": "torch-fidelity", "fast_simplification": "fast-simplification"}
 
 
 def installed_files():

@@ -29,6 +29,7 @@ EG3D_MAY_IMPORT = [
     "training.network_record",
     "training.networks_stylegan2",
     "training.superresolution",
+    "training.surfaces",
     "training.triplane",
     "training.volumetric_rendering",
 ]
