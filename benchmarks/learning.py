@@ -15,13 +15,13 @@ from benchmarks.common import table, write_json
 from dataset_preprocessing import procedural
 from metrics.frechet import FeatureStatistics, frechet_distance
 from metrics.random_features import RandomConvFeatures
+from metrics.true_geometry import compare_depths
 from training.cameras import Camera
 from training.dataset import Dataset, ImageFolderDataset
 
 OPAQUE = 0.5  # opacity above which a pixel shows the car
 _BATCH = 50
 _SPLITS = 8
-_FEWEST_PIXELS = 20  # of a picture whose depth is correlated with the true one
 
 
 class Judge:
@@ -119,31 +119,6 @@ class Judge:
         for batch, labels in zip(z, self.labels.split(_BATCH), strict=True):
             camera = Camera.from_label(labels.to(model.device))
             yield model.scenes_of(model.mapping(batch, camera)).render(camera)
-
-
-def compare_depths(depths: np.ndarray, true: np.ndarray) -> dict[str, float | None]:
-    """Depth maps [N, h, w] of two kinds at the same cameras, inf on the background.
-
-    'depth error': mean absolute difference of pixels that both see; 'depth correlation': of those
-    pixels within a picture, mean over pictures, 0 for a picture without depth. The cars differ, so
-    neither can be perfect; the range of depths alone would be right for a billboard too. None
-    where no picture shares enough pixels.
-    """
-    errors, correlations = [], []
-    for ours, theirs in zip(depths, true, strict=True):
-        both = np.isfinite(ours) & np.isfinite(theirs)
-        if both.sum() < _FEWEST_PIXELS:
-            continue
-        a, b = ours[both].astype(np.float64), theirs[both].astype(np.float64)
-        errors.append(np.abs(a - b))
-        is_flat = min(np.ptp(a), np.ptp(b)) < 1e-6
-        correlations.append(0.0 if is_flat else np.corrcoef(a, b)[0, 1])
-    if not errors:
-        return {"depth error": None, "depth correlation": None}
-    return {
-        "depth error": float(np.concatenate(errors).mean()),
-        "depth correlation": float(np.mean(correlations)),
-    }
 
 
 def find_snapshots(run_dir: str | Path) -> list[Path]:

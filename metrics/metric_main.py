@@ -1,9 +1,9 @@
 """The metrics by name: which exist, how they are computed, what is written about them.
 
 A metric either compares features of pictures (`metrics.feature_metrics`), or is a function of
-`MetricOptions` that returns numbers by name; `register_metric` makes a function known under its own
-name. Where several processes compute, what one of them alone may fail at goes through
-`metrics.processes`.
+`MetricOptions` that returns numbers by name (`metrics.geometry_metrics`); `register_metric` makes
+another function known under its own name. Where several processes compute, what one of them alone
+may fail at goes through `metrics.processes`.
 """
 
 import json
@@ -18,6 +18,7 @@ from dnnlib.util import EasyDict, format_time
 from metrics.collecting import collect, detector_of
 from metrics.errors import MetricError, MetricUnavailable
 from metrics.feature_metrics import FEATURE_METRICS, FeatureMetric
+from metrics.geometry_metrics import GEOMETRY_METRICS, GeometryMetric
 from metrics.options import MetricOptions, unnoticed
 from metrics.processes import in_all_processes, in_step
 from metrics.provenance import computed, feature_provenance
@@ -37,7 +38,7 @@ __all__ = [
 
 Metric = Callable[[MetricOptions], Mapping[str, float]]
 
-_METRICS: dict[str, Metric | FeatureMetric] = dict(FEATURE_METRICS)
+_METRICS: dict[str, Metric | FeatureMetric] = FEATURE_METRICS | GEOMETRY_METRICS
 
 # Published names without a meaning for a picture that is rendered from a camera.
 _INAPPLICABLE = {
@@ -105,7 +106,7 @@ def calc_metrics(metrics: Sequence[str], **options: Any) -> dict[str, EasyDict |
             # Rank 0 decides, since the last digits may differ between devices.
             results, provenance = in_all_processes(function, opts.num_gpus)[0]
         except Exception as error:
-            done[name] = error
+            done[name] = _named(name, error)
             return
         seconds = time.time() - start
         done[name] = EasyDict(
@@ -126,7 +127,7 @@ def calc_metrics(metrics: Sequence[str], **options: Any) -> dict[str, EasyDict |
         for name in metrics:
             function = _METRICS[name]
             if not isinstance(function, FeatureMetric):
-                compute(name, lambda f=function: (dict(f(opts)), computed(opts)))
+                compute(name, lambda f=function: _measure(f, opts))
     return {name: done[name] for name in metrics}
 
 
@@ -140,11 +141,23 @@ def _that_have_a_detector(
             try:
                 in_step(lambda role=metric.detector: detector_of(options, role), options.num_gpus)
                 able.append(metric)
-            except MetricUnavailable as error:
-                done[metric.name] = MetricUnavailable(f"metric {metric.name}: {error}")
             except Exception as error:
-                done[metric.name] = error
+                done[metric.name] = _named(metric.name, error)
     return able
+
+
+def _named(name: str, error: Exception) -> Exception:
+    """What a user can mend says which metric it is about."""
+    return type(error)(f"metric {name}: {error}") if isinstance(error, MetricError) else error
+
+
+def _measure(
+    metric: Metric, options: MetricOptions
+) -> tuple[Mapping[str, float], Mapping[str, Any]]:
+    """Results and provenance of a metric that is a function."""
+    results = dict(metric(options))
+    said = metric.provenance(options) if isinstance(metric, GeometryMetric) else {}
+    return results, said | computed(options)
 
 
 def _compare(

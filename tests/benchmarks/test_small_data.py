@@ -57,7 +57,7 @@ class KnownModel:
         image = np.stack([procedural.render_model(chair, c, 32).image for chair, c in views])
         image = self.sign * (torch.tensor(image).permute(0, 3, 1, 2) / 127.5 - 1)
         raw = torch.nn.functional.avg_pool2d(image, 2)
-        return eg3d.Rendering(image, raw, raw[:, :1], raw[:, :1])
+        return eg3d.Rendering(image, raw, raw, raw[:, :1], raw[:, :1], normals=raw)
 
 
 class KnownDiscriminator:
