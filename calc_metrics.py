@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Measures a trained model: `python calc_metrics.py --network=run --metrics=fid50k_full`."""
 
+import os
 import sys
 
 import click
@@ -44,7 +45,7 @@ def _names(ctx, param, value: str) -> list[str]:
 @click.option("--nrr", type=POSITIVE, help="Side of the volume rendering.  [default: the model's]")
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Of the detector.")
 @click.option("--batch-gen", type=POSITIVE, help="Of the generator.  [default: 32, CPU 8]")
-@click.option("--workers", type=NATURAL, default=3, show_default=True, help="To decode pictures.")
+@click.option("--workers", type=NATURAL, help="To decode pictures.  [default: 3, at most the CPUs]")
 @click.option("--cache", type=bool, default=True, show_default=True, help="Keep real statistics.")
 @click.option("--device", help="Such as cpu.  [default: a GPU if there is one]")
 @click.option("--trust", is_flag=True, help="Unpickle the file, which may run any code.")
@@ -93,6 +94,8 @@ def _measure(options: dict, world) -> int:
     from metrics.metric_main import calc_metrics, report_metric
 
     subject = _open(options, options["device"] or world.device)
+    if options["workers"] is None:
+        options["workers"] = min(3, os.cpu_count() or 1)
     style = dict(
         truncation_psi=options["trunc"],
         truncation_cutoff=options["trunc_cutoff"],

@@ -19,7 +19,7 @@ _HOMES = {
     "SnapshotError": "eg3d.errors",
     "load": "eg3d.model",
 }
-_MODULES = ("cameras", "pictures", "video", "views")
+_MODULES = ("cameras", "latents", "pictures", "trajectories", "video", "views")
 
 __all__ = [
     "Camera",
@@ -29,8 +29,10 @@ __all__ = [
     "Scene",
     "SnapshotError",
     "cameras",
+    "latents",
     "load",
     "pictures",
+    "trajectories",
     "video",
     "views",
 ]

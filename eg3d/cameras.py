@@ -1,7 +1,8 @@
-"""Cameras to generate from: the published pose samplers, closed loops, the conditioning camera.
+"""Cameras to generate from: at given angles, drawn, in closed loops; the conditioning camera.
 
-Conventions: docs/cameras.md. Angles h, v of the samplers are those of
-`training.cameras.orbit_position`; v is not a polar angle.
+Conventions: docs/cameras.md. The published pose samplers (classes) and `sway` take the angles h, v
+of `training.cameras.orbit_position`, whose v is not a polar angle. Everything else takes true
+angles in radians: azimuth 0 is the front, pi/2 the right; elevation is above the horizon.
 """
 
 import math
@@ -18,11 +19,20 @@ __all__ = [
     "GaussianCameraPoseSampler",
     "LookAtPoseSampler",
     "UniformCameraPoseSampler",
+    "around",
     "canonical_camera",
     "create_cam2world_matrix",
+    "gaussian",
+    "horizontal_fov",
+    "horizontal_fov_to_intrinsics",
+    "look_at",
     "orbit",
     "sway",
+    "uniform",
 ]
+
+
+_ALMOST_A_POLE = math.pi / 2 - 1e-3  # There is no upright picture at the poles themselves.
 
 
 class GaussianCameraPoseSampler:
@@ -97,7 +107,23 @@ def FOV_to_intrinsics(fov_degrees: float, device: str | torch.device = "cpu") ->
 
     The constants are the published, truncated ones: 18.837 degrees give a focal length of 4.26339.
     """
-    focal = 1 / (math.tan(fov_degrees * 3.14159 / 360) * 1.414)
+    return _centred(1 / (math.tan(fov_degrees * 3.14159 / 360) * 1.414), device)
+
+
+def horizontal_fov_to_intrinsics(
+    degrees: float, device: str | torch.device = "cpu"
+) -> torch.Tensor:
+    """Normalised intrinsics [3, 3] of a field of view in degrees, from left edge to right edge."""
+    return _centred(0.5 / math.tan(math.radians(degrees) / 2), device)
+
+
+def horizontal_fov(intrinsics: torch.Tensor) -> torch.Tensor:
+    """Degrees [...] from left edge to right edge of lenses [..., 3, 3], also off centre ones."""
+    focal, centre = intrinsics[..., 0, 0], intrinsics[..., 0, 2]
+    return torch.rad2deg(torch.atan(centre / focal) + torch.atan((1 - centre) / focal))
+
+
+def _centred(focal: float, device: str | torch.device) -> torch.Tensor:
     return torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1]], device=device)
 
 
@@ -118,6 +144,68 @@ def canonical_camera(rendering_kwargs: Mapping[str, Any], intrinsics: torch.Tens
     return Camera(pose.expand(len(lens), 4, 4), lens)
 
 
+def around(
+    azimuth: torch.Tensor,
+    elevation: torch.Tensor,
+    radius: float,
+    intrinsics: torch.Tensor,
+    pivot: Vector = (0.0, 0.0, 0.0),
+    up: Vector = Y_UP,
+) -> Camera:
+    """Cameras at angles [N] on a sphere of this radius around the world origin, looking at `pivot`.
+
+    The front is +z in a y-up world and +x in a z-up one (ShapeNet). intrinsics [3, 3].
+    """
+    azimuth, elevation = (angle.to(intrinsics)[:, None] for angle in (azimuth, elevation))
+    front, side, up = _horizon(torch.as_tensor(up).to(intrinsics))
+    ring = torch.cos(azimuth) * front + torch.sin(azimuth) * side
+    position = radius * (torch.cos(elevation) * ring + torch.sin(elevation) * up)
+    return Camera(look_at(position, pivot, up), intrinsics.expand(len(position), 3, 3))
+
+
+def gaussian(
+    count: int,
+    radius: float,
+    intrinsics: torch.Tensor,
+    azimuth: tuple[float, float] = (0.0, 0.0),
+    elevation: tuple[float, float] = (0.0, 0.0),
+    pivot: Vector = (0.0, 0.0, 0.0),
+    up: Vector = Y_UP,
+    generator: torch.Generator | None = None,
+) -> Camera:
+    """`count` cameras at normally distributed angles, (mean, standard deviation) each.
+
+    Elevations end just before the poles. Random numbers come from `generator`, a CPU's, default
+    torch's own; other arguments as of `around`.
+    """
+    angles = torch.randn(2, count, generator=generator, dtype=torch.float64)
+    (mean, deviation), (height, spread) = azimuth, elevation
+    elevations = (height + spread * angles[1]).clamp(-_ALMOST_A_POLE, _ALMOST_A_POLE)
+    return around(mean + deviation * angles[0], elevations, radius, intrinsics, pivot, up)
+
+
+def uniform(
+    count: int,
+    radius: float,
+    intrinsics: torch.Tensor,
+    azimuth: tuple[float, float] = (-math.pi, math.pi),
+    elevation: tuple[float, float] = (0.0, 0.0),
+    pivot: Vector = (0.0, 0.0, 0.0),
+    up: Vector = Y_UP,
+    generator: torch.Generator | None = None,
+) -> Camera:
+    """`count` cameras evenly by area over a part of the sphere, angles (lowest, highest) each.
+
+    Arguments as of `gaussian`.
+    """
+    share = torch.rand(2, count, generator=generator, dtype=torch.float64)
+    bottom, top = (math.sin(angle) for angle in elevation)
+    elevations = torch.asin(bottom + (top - bottom) * share[1])
+    elevations = elevations.clamp(-_ALMOST_A_POLE, _ALMOST_A_POLE)
+    azimuths = azimuth[0] + (azimuth[1] - azimuth[0]) * share[0]
+    return around(azimuths, elevations, radius, intrinsics, pivot, up)
+
+
 def orbit(
     count: int,
     radius: float,
@@ -126,18 +214,13 @@ def orbit(
     pivot: Vector = (0.0, 0.0, 0.0),
     up: Vector = Y_UP,
 ) -> Camera:
-    """A closed loop of `count` cameras around the world's vertical through the origin.
+    """A closed loop of `count` cameras in equal steps of azimuth, from the front to the right.
 
-    Equal steps of azimuth at distance `radius` from the origin, raised by `elevation` radians, all
-    looking at `pivot`. The first camera is at +z in a y-up world, at +x in a z-up world (ShapeNet);
-    the second lies to its right. intrinsics [3, 3].
+    elevation: of all of them; other arguments as of `around`.
     """
-    kind = {"dtype": torch.float32, "device": intrinsics.device}
-    front, side, up = _horizon(torch.as_tensor(up, **kind))
-    azimuth = torch.arange(count, **kind)[:, None] * (2 * math.pi / count)
-    ring = torch.cos(azimuth) * front + torch.sin(azimuth) * side
-    position = radius * (math.cos(elevation) * ring + math.sin(elevation) * up)
-    return Camera(look_at(position, pivot, up), intrinsics.expand(count, 3, 3))
+    azimuth = torch.arange(count) * (2 * math.pi / count)
+    elevation = torch.full((count,), elevation)
+    return around(azimuth, elevation, radius, intrinsics, pivot, up)
 
 
 def sway(

@@ -1,104 +1,46 @@
-"""What the generating commands share: option types, options, errors in one line."""
+"""What the generating commands share: options, the model they ask for, errors in one line."""
 
 import functools
-import math
-import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from dnnlib.util import EasyDict, set_offline
 from eg3d.errors import InputError
-from eg3d.generate import MODES, Style
+from eg3d.generate import JITTERS, MODES, NOISE_MODES, Style
 from eg3d.model import Model, load
+from eg3d.option_types import FiniteFloat, GridSize, Latents, Layers, Panels, SeedList
 from training.network_files import NetworkFileError
 
-_SEED = re.compile(r"(\d+)(?:-(\d+))?")
-_GRID = re.compile(r"(\d+)[x,](\d+)")
-_MOST_SEEDS = 1_000_000
+__all__ = [
+    "CONTEXT",
+    "FiniteFloat",
+    "GridSize",
+    "Panels",
+    "one_line_errors",
+    "open_model",
+    "shared_options",
+    "without_effect",
+]
 
 # Dashes and underscores are the same in option names and choices: published names have both.
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 100}
 
 
-class SeedList(click.ParamType):
-    """`0-3,7` as [0, 1, 2, 3, 7]: numbers and inclusive ranges, in the order given."""
+def without_effect(name: str, reason: str, **settings: Any) -> Callable:
+    """An option that published commands have and that does nothing here: a line says so."""
 
-    name = "seeds"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
-        """The seeds, or click's one-line error."""
-        if isinstance(value, list):
-            return value
-        seeds = []
-        for part in value.split(","):
-            match = _SEED.fullmatch(part.strip())
-            if match is None:
-                self.fail(f"{part!r} is neither a number nor a range such as 0-7", param, ctx)
-            first, last = int(match[1]), int(match[2] or match[1])
-            if first > last:
-                self.fail(f"range {part!r} runs backwards; write {last}-{first}", param, ctx)
-            if last >= 2**32:
-                self.fail(f"seed {last} is too large, the largest is {2**32 - 1}", param, ctx)
-            if len(seeds) + last - first >= _MOST_SEEDS:
-                self.fail(f"more than {_MOST_SEEDS} seeds", param, ctx)
-            seeds += range(first, last + 1)
-        return seeds
-
-
-class GridSize(click.ParamType):
-    """`4x2` or `4,2` as (4, 2): columns, rows."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Columns and rows, or click's one-line error."""
-        if isinstance(value, tuple):
-            return value
-        match = _GRID.fullmatch(value.strip())
-        if match is None or not int(match[1]) or not int(match[2]):
-            self.fail(f"{value!r} must be columns x rows, such as 4x2", param, ctx)
-        return int(match[1]), int(match[2])
-
-
-class FiniteFloat(click.ParamType):
-    """A number that is not nan or infinite; above a limit if one is given."""
-
-    name = "float"
-
-    def __init__(self, above: float = -math.inf):
-        self.above = above
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        """The number, or click's one-line error."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number) or number <= self.above:
-            limit = "" if self.above == -math.inf else f" above {self.above:g}"
-            self.fail(f"{value!r} must be a finite number{limit}", param, ctx)
-        return number
-
-
-def refused(name: str, reason: str, **settings: Any) -> Callable:
-    """An option that published commands have and this one does not: an error if it asks for more
-    than false."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    def note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None and value is not False:
-            raise click.UsageError(f"{name}: {reason}", ctx)
+            click.echo(f"{name}: {reason}", err=True)
 
     return click.option(
-        name, hidden=True, expose_value=False, default=None, callback=check, **settings
+        name, hidden=True, expose_value=False, default=None, callback=note, **settings
     )
-
-
-def _note_reload(ctx: click.Context, param: click.Parameter, value: bool | None) -> None:
-    if value:
-        click.echo("--reload-modules: not needed, networks always run the installed code", err=True)
 
 
 _SHARED = [
@@ -116,7 +58,13 @@ _SHARED = [
     click.option(
         "--offline", is_flag=True, help="Download nothing; use what was downloaded before."
     ),
-    click.option("--seeds", type=SeedList(), required=True, help="Such as 0-7,12."),
+    click.option("--seeds", type=SeedList(), help="Such as 0-7,12."),
+    click.option(
+        "--projected-w",
+        type=Latents(),
+        metavar="NPZ",
+        help="Latents w [N, L, w_dim] of a file instead of seeds, as projections write them.",
+    ),
     click.option("--outdir", type=click.Path(path_type=Path), required=True, metavar="DIR"),
     click.option(
         "--trunc",
@@ -131,16 +79,33 @@ _SHARED = [
         help="Truncate only the first N layers (published models have 14).  [default: all]",
     ),
     click.option(
+        "--noise-mode",
+        type=click.Choice(NOISE_MODES),
+        default="const",
+        show_default=True,
+        help="Noise of the backbone: always the same, none, or another for each scene.",
+    ),
+    click.option(
+        "--jitter",
+        type=click.Choice(JITTERS),
+        default="fixed",
+        show_default=True,
+        help="Samples in the middle of their intervals, or anywhere in them: grainy, flickers.",
+    ),
+    click.option(
         "--fov-deg",
         type=FiniteFloat(above=0),
         help="Diagonal field of view.  [default: the model's own, else 18.837]",
+    ),
+    click.option(
+        "--hfov-deg", type=FiniteFloat(above=0), help="Field of view from left to right instead."
     ),
     click.option(
         "--image-mode",
         type=click.Choice(MODES),
         default="image",
         show_default=True,
-        help="Final picture, before super-resolution, or depth (near is white).",
+        help="Final picture, before super-resolution, depth (near is white), or normals.",
     ),
     click.option(
         "--nrr",
@@ -153,20 +118,20 @@ _SHARED = [
         help="Axis of the model's world that points up.  [default: y]",
     ),
     click.option("--device", help="Such as cpu or cuda:1.  [default: a GPU if there is one]"),
-    click.option(
+    without_effect(
         "--reload-modules",
+        "not needed, networks always run the installed code",
         type=bool,
-        hidden=True,
-        expose_value=False,
-        default=None,
-        callback=_note_reload,
     ),
-    refused("--shapes", "exporting shapes is not built yet; leave it out", type=bool),
 ]
 
 
-def shared_options(default_samples: float) -> Callable:
-    """Decorator with the options of all generating commands; those differ in the samples."""
+def shared_options(default_samples: float, many_mixed: bool = False) -> Callable:
+    """Decorator with the options of all generating commands.
+
+    These differ in the samples, and in whether --mix takes several seeds. `seeds` are the numbers
+    of the latents where these come from a file.
+    """
     samples = click.option(
         "--sample-mult",
         type=FiniteFloat(above=0),
@@ -174,22 +139,63 @@ def shared_options(default_samples: float) -> Callable:
         show_default=True,
         help="Samples along a ray, as a multiple of the model's.",
     )
+    mix = click.option(
+        "--mix",
+        type=Layers(many_mixed),
+        metavar="SEEDS:LAYERS" if many_mixed else "SEED:LAYERS",
+        help="Style mixing: these layers come from another seed, such as 7:8-13."
+        + " Of several each is mixed with each of --seeds." * many_mixed,
+    )
 
     def decorate(function: Callable) -> Callable:
-        for option in reversed([*_SHARED, samples]):
-            function = option(function)
-        return function
+        @functools.wraps(function)
+        def with_seeds(**options: Any) -> Any:
+            _check_shared(options)
+            if options["projected_w"] is not None:
+                options["seeds"] = list(range(len(options["projected_w"])))
+            return function(**options)
+
+        for option in reversed([*_SHARED, mix, samples]):
+            with_seeds = option(with_seeds)
+        return with_seeds
 
     return decorate
 
 
+def _check_shared(options: dict[str, Any]) -> None:
+    """Options that would have no effect are errors."""
+    from_file = options["projected_w"] is not None
+    truncates = options["trunc"] != 1 or options["trunc_cutoff"] is not None
+    wrong = [
+        (options["seeds"] is None and not from_file, "give --seeds or --projected-w"),
+        (
+            options["seeds"] is not None and from_file,
+            "--seeds and --projected-w: leave one of them out",
+        ),
+        (
+            from_file and truncates and options["mix"] is None,
+            "--trunc has no effect on --projected-w; leave it out",
+        ),
+        (
+            options["fov_deg"] is not None and options["hfov_deg"] is not None,
+            "--fov-deg and --hfov-deg: leave one of them out",
+        ),
+    ]
+    for is_wrong, message in wrong:
+        if is_wrong:
+            raise click.UsageError(message)
+
+
 def one_line_errors(function: Callable) -> Callable:
-    """Decorator: errors about input and files end the command with status 1 and one line."""
+    """Decorator: errors about input and files end the command with status 1 and one line; warnings
+    are one line, without the place in the code."""
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
-            return function(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.showwarning = lambda message, *place: click.echo(message, err=True)
+                return function(*args, **kwargs)
         except (InputError, NetworkFileError, OSError) as error:
             raise click.ClickException(str(error)) from error
 
@@ -200,15 +206,27 @@ def open_model(options: EasyDict) -> tuple[Model, Style]:
     """The model and the style that the shared options ask for, checked against each other."""
     if options.offline:
         set_offline(True)
+    torch.manual_seed(0)  # Random noise and jitter repeat, too.
     model = load(options.network, device=options.device, trust=options.trust)
     if options.fov_deg is not None:
         model = model.with_fov(options.fov_deg)
+    if options.hfov_deg is not None:
+        model = model.with_fov(options.hfov_deg, "width")
     cutoff = options.trunc_cutoff
     if cutoff is not None and cutoff > model.num_ws:
         click.echo(
             f"--trunc-cutoff={cutoff}: the model has {model.num_ws} layers, all are truncated",
             err=True,
         )
-    style = Style(options.image_mode, options.trunc, cutoff, options.nrr, options.sample_mult)
+    style = Style(
+        psi=options.trunc,
+        cutoff=cutoff,
+        resolution=options.nrr,
+        samples=options.sample_mult,
+        noise_mode=options.noise_mode,
+        jitter=options.jitter,
+        mix=options.mix,
+        projected=options.projected_w,
+    )
     style.check(model)
     return model, style

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 
-from eg3d.cameras import FOV_to_intrinsics, canonical_camera
+from eg3d import latents
+from eg3d.cameras import FOV_to_intrinsics, canonical_camera, horizontal_fov_to_intrinsics
 from eg3d.errors import InputError, SnapshotError
 from eg3d.loading import load_network
 from eg3d.scene import Scene
@@ -44,11 +44,18 @@ class Model:
             lens[0, 0] = lens[1, 1] = focal
         return cls(generator, lens)
 
-    def with_fov(self, degrees: float) -> "Model":
-        """The same model with a lens of this diagonal field of view. Raises InputError."""
+    def with_fov(self, degrees: float, across: str = "diagonal") -> "Model":
+        """The same model with a lens of this field of view. Raises InputError.
+
+        across: 'diagonal', as the published scripts measure it, or 'width'; see `FOV_to_intrinsics`
+        and `horizontal_fov_to_intrinsics`.
+        """
         if not 0 < degrees < 180:
             raise InputError(f"field of view of {degrees:g} degrees: must be between 0 and 180")
-        return replace(self, intrinsics=FOV_to_intrinsics(degrees, device=self.device))
+        makers = {"diagonal": FOV_to_intrinsics, "width": horizontal_fov_to_intrinsics}
+        if across not in makers:
+            raise InputError(f"field of view across {across!r}: must be diagonal or width")
+        return replace(self, intrinsics=makers[across](degrees, device=self.device))
 
     @property
     def device(self) -> torch.device:
@@ -69,6 +76,11 @@ class Model:
     def num_ws(self) -> int:
         """Number of latents L in ws [N, L, w_dim]: one for each layer of the backbone."""
         return self.generator.backbone.num_ws
+
+    @property
+    def w_dim(self) -> int:
+        """Length of a latent w."""
+        return self.generator.w_dim
 
     @property
     def radius(self) -> float:
@@ -95,9 +107,8 @@ class Model:
         return float(near), float(far)
 
     def latents(self, seeds: Sequence[int]) -> torch.Tensor:
-        """z [N, z_dim] float32 of seeds 0 .. 2^32 - 1, as the published scripts draw them."""
-        rows = [np.random.RandomState(seed).randn(1, self.generator.z_dim) for seed in seeds]
-        return torch.from_numpy(np.concatenate(rows)).to(torch.float32).to(self.device)
+        """z [N, z_dim] of seeds 0 .. 2^32 - 1: see `eg3d.latents.from_seeds`."""
+        return latents.from_seeds(seeds, self.generator.z_dim).to(self.device)
 
     def mapping(
         self,
@@ -122,20 +133,53 @@ class Model:
             z, label.expand(len(z), -1), truncation_psi=psi, truncation_cutoff=cutoff
         )
 
-    def scenes(self, seeds: Sequence[int], psi: float = 1.0, cutoff: int | None = None) -> Scene:
-        """The scenes of some seeds; psi and cutoff as of `mapping`."""
-        return self.scenes_of(self.mapping(self.latents(seeds), psi=psi, cutoff=cutoff))
+    def scenes(
+        self,
+        seeds: Sequence[int] | None = None,
+        psi: float = 1.0,
+        cutoff: int | None = None,
+        *,
+        z: torch.Tensor | None = None,
+        ws: torch.Tensor | None = None,
+        noise_mode: str = "const",
+    ) -> Scene:
+        """The scenes of one of these: some seeds, z [N, z_dim], or ws [N, L, w_dim].
 
-    def scene(self, seed: int, psi: float = 1.0, cutoff: int | None = None) -> Scene:
+        psi and cutoff as of `mapping`, for seeds and z; noise_mode as of `scenes_of`.
+        """
+        if sum(given is not None for given in (seeds, z, ws)) != 1:
+            raise InputError("scenes: give one of seeds, z and ws")
+        if ws is None:
+            ws = self.mapping(self.latents(seeds) if z is None else z, psi=psi, cutoff=cutoff)
+        elif psi != 1 or cutoff is not None:
+            raise InputError("psi and cutoff have no effect on ws; leave them out")
+        return self.scenes_of(ws, noise_mode)
+
+    def scene(
+        self, seed: int, psi: float = 1.0, cutoff: int | None = None, noise_mode: str = "const"
+    ) -> Scene:
         """The scene of one seed, N = 1."""
-        return self.scenes([seed], psi, cutoff)
+        return self.scenes([seed], psi, cutoff, noise_mode=noise_mode)
 
-    def scenes_of(self, ws: torch.Tensor) -> Scene:
-        """The scenes of latents ws [N, L, w_dim]."""
-        parts = [Scene.of(self.generator, part) for part in ws.split(_SCENES_AT_ONCE)]
+    def scenes_of(self, ws: torch.Tensor, noise_mode: str = "const") -> Scene:
+        """The scenes of latents ws [N, L or 1, w_dim]; one for all layers may stand for L.
+
+        noise_mode: of the backbone, 'const' (always the same noise), 'none' or 'random'.
+        Raises InputError.
+        """
+        self.check_ws(ws)
+        ws = ws.to(self.device).expand(-1, self.num_ws, -1)
+        parts = [Scene.of(self.generator, part, noise_mode) for part in ws.split(_SCENES_AT_ONCE)]
         if len(parts) == 1:
             return parts[0]
         return Scene(torch.cat([part.planes for part in parts]), ws, self.generator)
+
+    def check_ws(self, ws: torch.Tensor) -> None:
+        """Raises InputError unless ws are [N, L or 1, w_dim]."""
+        if ws.ndim != 3 or ws.shape[1] not in (1, self.num_ws) or ws.shape[2] != self.w_dim:
+            raise InputError(
+                f"latents ws of shape {list(ws.shape)}: must be [N, {self.num_ws}, {self.w_dim}]"
+            )
 
 
 def load(

@@ -2,28 +2,39 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import torch
 
+from eg3d.errors import InputError
+from eg3d.volume import PUBLISHED_BORDER, Volume, density_volume
 from training.cameras import Camera
+from training.surfaces import OPAQUE, surface_normals, surface_points
 from training.volumetric_rendering.draws import Draws, FixedDraws
+from training.volumetric_rendering.renderer import TriPlaneField
 
 # Sample points rendered at a time, which bounds memory: about 1 GB.
 _POINTS_AT_ONCE = 1 << 21
 
 Samples = float | tuple[int, int] | None
 
+if TYPE_CHECKING:  # it takes a second to import
+    import trimesh
+
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
     """Pictures of N views: image [N, 3, R, R] and, at the rendering resolution h, raw [N, 3, h, h],
-    both nominally in [-1, 1]; depth [N, 1, h, h], distance along the ray in world units; opacity
-    [N, 1, h, h] in [0, 1]."""
+    both nominally in [-1, 1]; features [N, 32, h, h], which super-resolution starts from; depth
+    [N, 1, h, h], distance along the ray in world units; opacity [N, 1, h, h] in [0, 1]; normals
+    [N, 3, h, h], unit vectors in the world, from the depth, zero where there is no surface."""
 
     image: torch.Tensor
     raw: torch.Tensor
+    features: torch.Tensor
     depth: torch.Tensor
     opacity: torch.Tensor
+    normals: torch.Tensor
 
     def __len__(self) -> int:
         return self.image.shape[0]
@@ -77,7 +88,8 @@ class Scene:
     ) -> Rendering:
         """Renders N scenes from N cameras, N from 1, or 1 from N.
 
-        Gradients flow to planes, ws and camera where they are enabled.
+        Gradients flow to planes, ws and camera where they are enabled. Raises ValueError where
+        numbers do not agree or a camera's are not finite.
 
         Args:
             resolution: side h of the volume rendering; default the generator's own.
@@ -99,11 +111,59 @@ class Scene:
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
             out = self.generator.render(planes[part], ws[part], label[part], side, draws, options)
-            names = ("image", "image_raw", "image_depth", "image_opacity")
-            parts.append([out[name] for name in names])
+            parts.append(_rendering(out, Camera.from_label(label[part])))
         if len(parts) == 1:
-            return Rendering(*parts[0])
-        return Rendering(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+            return parts[0]
+        each = ((getattr(part, field.name) for part in parts) for field in fields(Rendering))
+        return Rendering(*(torch.cat(tuple(tensors)) for tensors in each))
+
+    @property
+    def field(self) -> TriPlaneField:
+        """The N scenes as a function of world points; nothing is drawn at random."""
+        G = self.generator
+        return TriPlaneField(
+            self.planes, G.decoder, G.renderer.plane_axes, float(G.rendering_kwargs["box_warp"])
+        )
+
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        """Raw density, before the softplus, at world points [N or 1, P, 3] -> [N, P, 1]."""
+        return self._query(points, "sigma")
+
+    def colors(self, points: torch.Tensor) -> torch.Tensor:
+        """Colours at world points [N or 1, P, 3] -> [N, P, 3] in [0, 1]: those of raw pictures."""
+        return self._query(points, "rgb")[..., :3].clamp(0, 1)
+
+    def volume(
+        self,
+        resolution: int = 256,
+        border: float = PUBLISHED_BORDER,
+        memory_mb: float | None = None,
+    ) -> Volume:
+        """Raw density on a grid of resolution^3 points from face to face of the box; N = 1.
+
+        border and memory_mb as of `eg3d.volume.density_volume`. Raises InputError.
+        """
+        return density_volume(self.field, resolution, border, memory_mb)
+
+    def mesh(
+        self, resolution: int = 256, border: float = PUBLISHED_BORDER, **options
+    ) -> "trimesh.Trimesh":
+        """The surface in world units with the colours of its vertices; N = 1.
+
+        options: those of `Volume.mesh`; colors=None leaves the colours out. Raises NoSurfaceError
+        where there is no surface, InputError.
+        """
+        return self.volume(resolution, border).mesh(**{"colors": self.colors, **options})
+
+    def _query(self, points: torch.Tensor, name: str) -> torch.Tensor:
+        if points.ndim != 3 or points.shape[2] != 3 or len(points) not in (1, len(self)):
+            raise ValueError(
+                f"points of shape {tuple(points.shape)} for {len(self)} scenes; must be [N, P, 3]"
+            )
+        points = points.to(self.planes).expand(len(self), -1, -1)
+        field, most = self.field, max(_POINTS_AT_ONCE // len(self), 1)
+        parts = [field(part, None, name == "rgb")[name] for part in points.split(most, dim=1)]
+        return torch.cat(parts, dim=1)
 
     def _views(self, camera: Camera) -> int:
         scenes, cameras = len(self), len(camera)
@@ -111,7 +171,17 @@ class Scene:
             raise ValueError(
                 f"{scenes} scenes and {cameras} cameras: numbers must agree, or one of them be 1"
             )
+        if not camera.label().isfinite().all():
+            raise InputError("camera: its numbers are not all finite")
         return max(scenes, cameras)
+
+
+def _rendering(out: dict[str, torch.Tensor], camera: Camera) -> Rendering:
+    """What the generator's `render` returned for N views from N cameras."""
+    depth, opacity = out["image_depth"], out["image_opacity"]
+    normals, _ = surface_normals(surface_points(depth, camera), opacity > OPAQUE)
+    raw, features = out["image_raw"], out["image_features"]
+    return Rendering(out["image"], raw, features, depth, opacity, normals)
 
 
 def _with_samples(options: dict, samples: Samples) -> dict:

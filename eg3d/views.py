@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dnnlib.util import replacing
 from eg3d import cameras
 from eg3d.errors import InputError
 from eg3d.model import Model
@@ -115,6 +116,13 @@ def from_file(path: str | Path) -> Camera:
         if problem:
             raise InputError(f"{path}: camera {index}: {problem}")
     return Camera.from_label(torch.tensor(labels, dtype=torch.float32))
+
+
+def to_file(path: str | Path, camera: Camera) -> None:
+    """Writes the labels of N cameras as JSON, for `from_file` and --cameras."""
+    labels = ",\n".join(json.dumps(label) for label in camera.label().tolist())
+    with replacing(path) as temporary:
+        temporary.write_text(f"[{labels}]\n")
 
 
 def _looking_in(model: Model, positions: torch.Tensor, up: str | None) -> Camera:

@@ -66,10 +66,20 @@ class FeatureStatistics:
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> "FeatureStatistics":
-        """Statistics with the sums that `state` returned."""
-        found = cls(len(state["sum"]))
-        found.count = int(state["count"])
-        found._sum, found._products = (torch.tensor(state[k]) for k in ("sum", "products"))
+        """Statistics with the sums that `state` returned. Raises ValueError for anything else."""
+        if missing := {"sum", "products", "count"} - set(state):
+            raise ValueError(f"saved statistics lack {', '.join(sorted(missing))}")
+        sums, products, count = (np.asarray(state[key]) for key in ("sum", "products", "count"))
+        if sums.ndim != 1 or products.shape != 2 * sums.shape:
+            shapes = f"{sums.shape} and {products.shape}"
+            raise ValueError(f"saved sum and products have shapes {shapes}, must be [n] and [n, n]")
+        if any(x.dtype != np.float64 or not np.isfinite(x).all() for x in (sums, products)):
+            raise ValueError("saved sum and products must be finite float64")
+        if count.shape != () or count.dtype.kind not in "iu" or count < 0:
+            raise ValueError(f"saved count is {count}, must be an integer from 0")
+        found = cls(len(sums))
+        found.count = int(count)
+        found._sum, found._products = torch.tensor(sums), torch.tensor(products)
         return found
 
     def _number(self) -> int:

@@ -10,10 +10,12 @@ from typing import Any
 
 from metrics.detectors import load_network
 from metrics.estimators import depth_accuracy, identity_consistency, pose_accuracy
+from metrics.multi_view import multi_view_consistency
 from metrics.options import MetricOptions
 from metrics.reprojection import reprojection_consistency
 from metrics.shape_measures import shape_measures
 from metrics.true_geometry import depth_error, pose_error
+from metrics.view_fitting import RECONSTRUCTOR
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,23 @@ GEOMETRY_METRICS = {
     metric.name: metric
     for metric in (
         GeometryMetric("reprojection", reprojection_consistency, dict(subjects=100, views=4)),
+        GeometryMetric(
+            "mv_triplane",
+            multi_view_consistency,
+            dict(subjects=50, views=30, reconstructor=RECONSTRUCTOR),
+        ),
         GeometryMetric("shape", shape_measures, dict(samples=256)),
         GeometryMetric("depth_error", depth_error, dict(pictures=1000)),
         GeometryMetric("pose_error", pose_error, dict(pictures=1000)),
-        GeometryMetric("id1k", identity_consistency, dict(identities=1024), "face_embedder"),
-        GeometryMetric("depth1k", depth_accuracy, dict(pictures=1024), "depth_estimator"),
+        GeometryMetric(
+            "id1k",
+            identity_consistency,
+            dict(identities=1024, condition="fixed", divisor=127.5),
+            "face_embedder",
+        ),
+        GeometryMetric(
+            "depth1k", depth_accuracy, dict(pictures=1024, normalise=True), "depth_estimator"
+        ),
         GeometryMetric("pose1k", pose_accuracy, dict(pictures=1024), "pose_estimator"),
     )
 }

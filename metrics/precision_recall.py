@@ -21,9 +21,15 @@ def precision_recall(
         neighbours: k.
         block: rows and columns of distances that exist at a time.
 
-    Raises ValueError for sets of k rows or fewer.
+    Raises ValueError for sets of k rows or fewer, of other numbers of features, or with values that
+    half precision does not hold.
     """
+    if real.ndim != 2 or real.shape[1:] != fake.shape[1:]:
+        shapes = f"{tuple(real.shape)} and {tuple(fake.shape)}"
+        raise ValueError(f"features have shapes {shapes}; must be [n, F] and [m, F]")
     real, fake = (rows.half().float() for rows in (real, fake))
+    if not (real.isfinite().all() and fake.isfinite().all()):
+        raise ValueError("features have a value that is not finite in half precision (65504)")
     return (
         _share_inside(real, fake, neighbours, block),
         _share_inside(fake, real, neighbours, block),
@@ -41,7 +47,7 @@ def _share_inside(manifold: Tensor, probes: Tensor, neighbours: int, block: int)
         for rows, reach in zip(manifold.split(block), radii.split(block), strict=True):
             hits |= (torch.cdist(part, rows) <= reach).any(1)
         inside.append(hits)
-    return float(torch.cat(inside).float().mean())
+    return float(torch.cat(inside).double().mean())
 
 
 def _radii(part: Tensor, manifold: Tensor, neighbours: int, block: int) -> Tensor:

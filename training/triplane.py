@@ -188,6 +188,7 @@ class TriPlaneGenerator(torch.nn.Module):
             "image_raw": raw,
             "image_depth": as_image(depth),
             "image_opacity": as_image(opacity),
+            "image_features": feature_image,
         }
 
     def synthesis(
@@ -216,7 +217,7 @@ class TriPlaneGenerator(torch.nn.Module):
 
         Returns:
             'image' [N, 3, R, R], 'image_raw' [N, 3, h, h], 'image_depth' [N, 1, h, h] (Euclidean
-            distance along the ray), 'image_opacity' [N, 1, h, h].
+            distance along the ray), 'image_opacity' [N, 1, h, h], 'image_features' [N, 32, h, h].
         """
         if use_cached_backbone and self._last_planes is not None:
             planes = self._last_planes.unflatten(1, (3, PLANE_CHANNELS))

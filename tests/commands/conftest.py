@@ -14,6 +14,7 @@ _SPEC.loader.exec_module(_TINY)
 
 generator = _TINY.generator
 snapshot = _TINY.snapshot
+new_generator = _TINY.new_generator
 
 
 @pytest.fixture

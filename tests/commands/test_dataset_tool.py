@@ -1,6 +1,5 @@
 """dataset_tool.py: every option changes something, errors in one line or a list of problems."""
 
-
 import numpy as np
 import pytest
 from click.testing import CliRunner

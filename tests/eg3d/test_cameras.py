@@ -10,11 +10,17 @@ from eg3d.cameras import (
     GaussianCameraPoseSampler,
     LookAtPoseSampler,
     UniformCameraPoseSampler,
+    around,
     canonical_camera,
     create_cam2world_matrix,
+    gaussian,
+    horizontal_fov,
+    horizontal_fov_to_intrinsics,
     orbit,
     sway,
+    uniform,
 )
+from training.volumetric_rendering.ray_sampler import RaySampler
 
 HALF_PI = math.pi / 2
 TURNED = [
@@ -95,6 +101,33 @@ def test_focal_length_of_a_field_of_view(degrees, focal):
     torch.testing.assert_close(FOV_to_intrinsics(degrees), expected, atol=2e-6, rtol=0)
 
 
+@pytest.mark.parametrize("degrees", [1.0, 13.37, 51.99, 90.0, 170.0])
+def test_field_of_view_from_left_to_right(degrees):
+    """The angle between rays through the middles of the left and the right edge."""
+    lens = horizontal_fov_to_intrinsics(degrees).double()
+    ends = torch.tensor([[0, 0.5, 1], [1, 0.5, 1]], dtype=torch.float64)
+    left, right = torch.nn.functional.normalize(ends @ torch.linalg.inv(lens).T)
+    assert math.degrees(math.acos(left @ right)) == pytest.approx(degrees, abs=1e-4)
+    assert horizontal_fov(lens).item() == pytest.approx(degrees, rel=1e-6)
+    moved = lens.clone()
+    moved[0, 2] = 0.3
+    left, right = torch.nn.functional.normalize(ends @ torch.linalg.inv(moved).T)
+    assert math.degrees(math.acos(left @ right)) == pytest.approx(
+        horizontal_fov(moved).item(), abs=1e-4
+    )
+
+
+def test_published_fields_of_view_in_degrees_of_arc():
+    """Of the labels of faces and of cars; the names of fields of view go by the diagonal."""
+    focals = torch.tensor([4.2647, 1.025390625])
+    lenses = torch.diag_embed(torch.stack([focals, focals, torch.ones(2)], 1))
+    lenses[:, :2, 2] = 0.5
+    found = horizontal_fov(lenses)
+    assert torch.allclose(found, torch.tensor([13.37, 51.99]), atol=0.01)
+    degrees = horizontal_fov(FOV_to_intrinsics(45)).item()
+    assert degrees == pytest.approx(32.6, abs=0.05)
+
+
 def test_order_of_draws():
     torch.manual_seed(3)
     pose = GaussianCameraPoseSampler.sample(1.5, 1.4, 0.2, 0.1, radius=2, batch_size=5)
@@ -172,6 +205,71 @@ def test_orbit_begins_at_the_canonical_camera():
 def test_orbit_refuses_an_up_direction_without_a_next_axis():
     with pytest.raises(ValueError, match="up direction"):
         orbit(4, 1.0, FOV_to_intrinsics(18), up=(1, 1, 1))
+
+
+def angles(camera, up="y"):
+    """True azimuth and elevation [N] of cameras, by the arc tangent and the arc sine."""
+    x, y, z = camera.cam2world[:, :3, 3].double().unbind(1)
+    if up == "z":
+        x, y, z = y, z, x
+    return torch.atan2(x, z), torch.asin(y / torch.stack([x, y, z]).norm(dim=0))
+
+
+@pytest.mark.parametrize("up, axis", [("y", (0, 1, 0)), ("z", (0, 0, 1))])
+def test_cameras_at_true_angles(up, axis):
+    azimuth, elevation = torch.tensor([0.0, 0.4, -3.0]), torch.tensor([0.0, 0.3, -1.2])
+    camera = around(azimuth, elevation, 2.0, FOV_to_intrinsics(18), up=axis)
+    found = angles(camera, up)
+    torch.testing.assert_close(found[0].float(), azimuth, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1].float(), elevation, atol=1e-5, rtol=0)
+    centre = camera.cam2world[:, :3, 3]
+    torch.testing.assert_close(centre.norm(dim=1), torch.full((3,), 2.0))
+    _, middle = RaySampler()(camera.cam2world, camera.intrinsics, 1)
+    torch.testing.assert_close(middle[:, 0], -centre / 2, atol=1e-6, rtol=0)
+
+
+def test_published_pitch_is_not_the_angle_but_ours_is():
+    """v = pi/2 - 0.2 raises the camera by 0.128, an elevation of 0.2 by 0.2."""
+    lens = FOV_to_intrinsics(18)
+    published = LookAtPoseSampler.sample(HALF_PI, HALF_PI - 0.2, [0, 0, 0], radius=2)
+    ours = around(torch.zeros(1), torch.tensor([0.2]), 2, lens)
+    heights = published[0, 1, 3] / 2, ours.cam2world[0, 1, 3] / 2
+    assert math.asin(heights[0]) == pytest.approx(0.12767, abs=1e-5)
+    assert math.asin(heights[1]) == pytest.approx(0.2, abs=1e-5)
+
+
+def test_gaussian_angles():
+    draw = lambda **kind: gaussian(  # noqa: E731
+        4000, 2.0, FOV_to_intrinsics(18), (0.3, 0.2), (-0.1, 0.15), **kind
+    )
+    for up, axis in (("y", (0, 1, 0)), ("z", (0, 0, 1))):
+        camera = draw(up=axis, generator=torch.Generator().manual_seed(1))
+        azimuth, elevation = angles(camera, up)
+        for found, mean, deviation in ((azimuth, 0.3, 0.2), (elevation, -0.1, 0.15)):
+            assert found.mean().item() == pytest.approx(mean, abs=0.015)
+            assert found.std().item() == pytest.approx(deviation, rel=0.05)
+            kurtosis = ((found - found.mean()) / found.std()).pow(4).mean().item()
+            assert kurtosis == pytest.approx(3, abs=0.3)
+    again = draw(up=axis, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(again.label(), camera.label())
+    assert not torch.equal(draw().label(), draw().label())
+    steep = gaussian(50, 2.0, FOV_to_intrinsics(18), elevation=(1.5, 3.0))
+    assert steep.label().isfinite().all()
+
+
+def test_uniform_cameras_are_even_by_area():
+    """As many below as above the height that halves the area between the bounds."""
+    camera = uniform(4000, 2.0, FOV_to_intrinsics(18), (-0.5, 2.0), (-0.2, 1.2))
+    azimuth, elevation = angles(camera)
+    assert -0.5 <= azimuth.min() < -0.48 and 1.98 < azimuth.max() <= 2.0
+    assert -0.2001 < elevation.min() < -0.19 and 1.17 < elevation.max() <= 1.2001
+    assert azimuth.mean().item() == pytest.approx(0.75, abs=0.05)
+    middle = (math.sin(-0.2) + math.sin(1.2)) / 2
+    assert elevation.sin().mean().item() == pytest.approx(middle, abs=0.02)
+    assert (elevation.sin() < middle).double().mean().item() == pytest.approx(0.5, abs=0.03)
+    around_all = uniform(2000, 2.0, FOV_to_intrinsics(18), elevation=(-HALF_PI, HALF_PI))
+    assert around_all.label().isfinite().all()
+    assert around_all.cam2world[:, :3, 3].mean(0).abs().max() < 0.15
 
 
 def test_sway_follows_the_published_path():

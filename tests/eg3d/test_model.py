@@ -5,7 +5,6 @@ import pickle
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 
@@ -48,14 +47,6 @@ def test_unusable_device_is_named(snapshot, device):
         eg3d.load(snapshot, device=device)
 
 
-def test_latents_are_the_published_ones(model):
-    z = model.latents([3, 2**32 - 1])
-    assert z.dtype == torch.float32 and z.shape == (2, 16)
-    for row, seed in zip(z, [3, 2**32 - 1], strict=True):
-        expected = np.random.RandomState(seed).randn(1, 16).astype(np.float32)
-        assert np.array_equal(row.numpy()[None], expected)
-
-
 def test_mapping_conditions_on_the_frontal_camera(model, generator):
     z = model.latents([0, 1])
     label = model.camera.label()
@@ -87,6 +78,47 @@ def test_many_seeds_equal_one_by_one(model):
         assert torch.allclose(together[index].ws, alone.ws, atol=1e-6)
 
 
+def test_scenes_of_seeds_z_and_ws(model):
+    scenes = model.scenes(seeds=[3, 5], psi=0.7, cutoff=2)
+    z = model.latents([3, 5])
+    ws = model.mapping(z, psi=0.7, cutoff=2)
+    assert torch.equal(scenes.ws, ws)
+    for others in (model.scenes(z=z, psi=0.7, cutoff=2), model.scenes(ws=ws), model.scenes_of(ws)):
+        assert torch.equal(others.planes, scenes.planes) and torch.equal(others.ws, ws)
+    single = model.mapping(z)  # nothing truncated: one latent for all layers
+    assert torch.equal(model.scenes(ws=single[:, :1]).planes, model.scenes(z=z).planes)
+    for wrong in ({}, dict(seeds=[1], z=z), dict(z=z, ws=ws)):
+        with pytest.raises(InputError, match="give one of seeds, z and ws"):
+            model.scenes(**wrong)
+    for wrong in (dict(psi=0.5), dict(cutoff=3)):
+        with pytest.raises(InputError, match="no effect on ws"):
+            model.scenes(ws=ws, **wrong)
+
+
+def test_latents_are_checked(model):
+    for shape in ((6, 16), (1, 5, 16), (1, 6, 17)):
+        with pytest.raises(InputError, match=r"ws of shape .*: must be \[N, 6, 16\]"):
+            model.scenes_of(torch.zeros(shape))
+    with pytest.raises(InputError, match="seed -1"):
+        model.scenes([-1])
+
+
+def test_noise_modes(new_generator):
+    generator = new_generator()
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, 0.5)
+    model = eg3d.Model.of(generator)
+    ws = model.mapping(model.latents([0]))
+    for noise_mode in ("const", "none"):
+        expected = generator.planes(ws, noise_mode=noise_mode)
+        assert torch.equal(model.scenes([0], noise_mode=noise_mode).planes, expected)
+        assert torch.equal(model.scene(0, noise_mode=noise_mode).planes, expected)
+        assert torch.equal(model.scenes_of(ws, noise_mode).planes, expected)
+    one, two = (model.scene(0, noise_mode="random").planes for _ in range(2))
+    assert not torch.equal(one, two) and not torch.equal(one, expected)
+
+
 def test_lens_is_asked_from_the_checkpoint(new_generator, model):
     assert model.intrinsics[0, 0].item() == pytest.approx(4.26339, abs=1e-5)
     assert model.with_fov(45).intrinsics[1, 1].item() == pytest.approx(1.70737, abs=1e-5)
@@ -94,13 +126,17 @@ def test_lens_is_asked_from_the_checkpoint(new_generator, model):
     cars = eg3d.Model.of(new_generator(avg_camera_focal=1.025390625))
     expected = [[1.025390625, 0, 0.5], [0, 1.025390625, 0.5], [0, 0, 1]]
     assert cars.intrinsics.tolist() == expected
+    assert model.with_fov(90, "width").intrinsics[0, 0].item() == pytest.approx(0.5)
     for degrees in (0, 180, -5, math.nan):
         with pytest.raises(InputError, match="field of view"):
             model.with_fov(degrees)
+    with pytest.raises(InputError, match="across 'height': must be diagonal or width"):
+        model.with_fov(30, "height")
 
 
 def test_what_a_model_knows(model, new_generator):
-    assert (model.img_resolution, model.num_ws, model.device.type) == (64, 6, "cpu")
+    assert (model.img_resolution, model.device.type) == (64, "cpu")
+    assert (model.num_ws, model.w_dim) == (6, 16)
     assert (model.radius, list(model.pivot)) == (2.7, [0, 0, 0.2])
     assert model.rendering_kwargs["depth_resolution"] == 6
     assert model.depth_range == (2.25, 3.3)

@@ -1,5 +1,6 @@
-"""Meshes of volumes whose surface is known: spheres and ellipsoids."""
+"""Files of shapes that are known, spheres and ellipsoids, as other readers see them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,19 @@ import mrcfile
 import numpy as np
 import plyfile
 import pytest
+import trimesh
 from click.testing import CliRunner
 
 from eg3d.errors import InputError
-from eg3d.shape_files import convert_mrc, convert_sdf_samples_to_ply, main
+from eg3d.shape_files import (
+    convert_mrc,
+    convert_sdf_samples_to_ply,
+    main,
+    write_mesh,
+    write_shape,
+    write_volume,
+)
+from tests.eg3d.analytic import ellipsoid, sphere_colors
 
 ROOT = Path(__file__).parents[2]
 N = 24
@@ -158,3 +168,170 @@ def test_script(volume, tmp_path):
     done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert volume.with_suffix(".ply").exists()
+
+
+@pytest.fixture
+def scene(new_generator):
+    """An ellipsoid off centre in a box of 1.6, at density 10."""
+    return ellipsoid(new_generator(box_warp=1.6), (0.2, 0.3, 0.4), (0.05, 0.02, -0.03))
+
+
+LOW, HIGH = np.array([-0.15, -0.28, -0.43]), np.array([0.25, 0.32, 0.37])  # its bounds
+
+
+def read_mesh(path):
+    """A mesh as trimesh reads it, vertices and faces as they are in the file."""
+    return trimesh.load(path, process=False, force="mesh", skip_materials=True)
+
+
+@pytest.mark.parametrize("fmt", ["ply", "obj", "glb", "stl"])
+def test_mesh_file_holds_the_world(scene, tmp_path, fmt):
+    path = tmp_path / "shape.x"
+    assert write_shape(scene, path, 64, "." + fmt.upper(), level=10) is True
+    assert list(tmp_path.iterdir()) == [path]
+    with open(path, "rb") as file:
+        mesh = trimesh.load(file, fmt, process=fmt == "stl", force="mesh", skip_materials=True)
+    assert np.abs(mesh.bounds - [LOW, HIGH]).max() < 0.1 * 1.6 / 63
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.2 * 0.3 * 0.4, rel=0.02)
+    normals = (mesh.vertices - [0.05, 0.02, -0.03]) / np.square([0.2, 0.3, 0.4])
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    assert (mesh.vertex_normals * normals).sum(axis=1).min() > 0.95
+
+
+@pytest.mark.parametrize("fmt", ["ply", "obj", "glb"])
+def test_mesh_file_holds_colors(scene, tmp_path, fmt):
+    """As they look: glTF says that its numbers are light, which trimesh does not convert."""
+    path = tmp_path / f"shape.{fmt}"
+    write_shape(scene, path, 32)
+    mesh = read_mesh(path)
+    found = mesh.visual.vertex_colors[:, :3] / 255
+    expected = sphere_colors(mesh.vertices, 1.6).numpy()
+    assert np.ptp(expected, axis=0).min() > 0.3
+    if fmt == "glb":
+        expected = expected**2.2  # nearly
+    assert np.abs(found - expected).max() < (0.02 if fmt == "glb" else 0.01)
+    write_shape(scene, path, 32, colors=None)
+    assert read_mesh(path).visual.kind is None
+
+
+def test_glb_is_matte(scene, tmp_path):
+    path = tmp_path / "shape.glb"
+    write_shape(scene, path, 16)
+    length = int.from_bytes(path.read_bytes()[12:16], "little")
+    tree = json.loads(path.read_bytes()[20 : 20 + length])
+    (primitive,) = tree["meshes"][0]["primitives"]
+    assert set(primitive["attributes"]) == {"POSITION", "NORMAL", "COLOR_0"}
+    color = tree["accessors"][primitive["attributes"]["COLOR_0"]]
+    assert (color["componentType"], color["type"]) == (5126, "VEC3")  # float32
+    material = tree["materials"][primitive["material"]]
+    assert material == {"pbrMetallicRoughness": {"metallicFactor": 0.0}}
+
+
+@pytest.mark.parametrize("fmt", ["ply", "obj", "glb", "stl"])
+def test_world_where_z_is_up(scene, tmp_path, fmt):
+    """glTF and OBJ want y up: right stays right, up becomes y, what was in front (-y) is +z."""
+    mesh = scene.mesh(48)
+    before = mesh.vertices.copy()
+    for up in "yz":
+        write_mesh(tmp_path / f"{up}.{fmt}", mesh, up=up)
+    as_is, turned = (read_mesh(tmp_path / f"{up}.{fmt}") for up in "yz")
+    if fmt in ("glb", "obj"):
+        x, y, z = as_is.vertices.T
+        assert np.abs(turned.vertices - np.stack([x, z, -y], axis=1)).max() < 1e-6
+        assert turned.volume > 0
+    else:
+        assert np.array_equal(turned.vertices, as_is.vertices)
+    assert np.array_equal(mesh.vertices, before)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_mrc_header(scene, tmp_path, published):
+    path = tmp_path / "shape.mrc"
+    assert write_shape(scene, path, 32, published=published) is True
+    volume = scene.volume(32)
+    assert mrcfile.validate(path)
+    with mrcfile.open(path) as file:
+        data, header = file.data, file.header
+        assert data.dtype == np.float32 and file.is_volume() and not file.is_volume_stack()
+        assert [header.mapc, header.mapr, header.maps] == [1, 2, 3]
+        assert file.get_labels() == ["Raw density"]  # no time of writing
+        spacing = [float(file.voxel_size[axis]) for axis in "xyz"]
+        assert spacing == pytest.approx([1.6 / 31] * 3)
+        assert [float(header.origin[axis]) for axis in "xyz"] == pytest.approx([-0.8] * 3)
+        assert float(header.dmax) == volume.density.max() and float(header.dmin) == -1000
+        expected = volume.density[::-1] if published else volume.density.transpose(2, 1, 0)
+        assert np.array_equal(data, expected)
+
+
+def test_published_ply(scene, tmp_path):
+    """In voxels: z, y and N - 1 - x of the grid, as made from the published .mrc."""
+    path, volume = tmp_path / "shape.ply", tmp_path / "shape.mrc"
+    write_shape(scene, path, 48, published=True)
+    write_shape(scene, volume, 48, published=True)
+    convert_mrc(volume, tmp_path / "converted.ply", 10)
+    mesh, converted = read_mesh(path), read_mesh(tmp_path / "converted.ply")
+    assert mesh.visual.kind is None
+    assert mesh.volume == pytest.approx(converted.volume, rel=1e-3) and mesh.volume > 0
+    assert np.abs(mesh.bounds - converted.bounds).max() < 1e-3
+    step = 1.6 / 47
+    x, y, z = mesh.vertices.T
+    world = np.stack([(47 - z), y, x], axis=1) * step - 0.8
+    assert np.abs([world.min(axis=0) - LOW, world.max(axis=0) - HIGH]).max() < 0.1 * step
+
+
+def test_options_reach_the_shape(scene, tmp_path):
+    path = tmp_path / "shape.ply"
+
+    def written(**options):
+        write_shape(scene, path, 40, **options)
+        return read_mesh(path)
+
+    plain = written()
+    assert written(level=20).volume < 0.8 * plain.volume
+    assert len(written(simplify=200).faces) <= 200 < len(plain.faces)
+    assert written(border=0.3).extents[2] == pytest.approx(1.6 * 15 / 39, abs=0.01)
+    assert len(written(memory_mb=0.01).faces) == len(plain.faces)
+
+
+@pytest.mark.parametrize("fmt", ["mrc", "ply", "obj", "glb", "stl"])
+def test_same_shape_same_bytes(scene, tmp_path, fmt):
+    paths = [tmp_path / f"{i}.{fmt}" for i in range(2)]
+    for path in paths:
+        write_shape(scene, path, 16)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_shape_without_a_surface_warns_and_writes_nothing(scene, tmp_path):
+    path = tmp_path / "shape.glb"
+    with pytest.warns(UserWarning, match=f"{path}: not written, no surface at level 99"):
+        assert write_shape(scene, path, 16, level=99) is False
+    assert not list(tmp_path.iterdir())
+
+
+def test_shape_refuses(scene, tmp_path):
+    with pytest.raises(InputError, match="x.png: format 'png' is none of mrc, ply, obj, glb, stl"):
+        write_shape(scene, tmp_path / "x.png")
+    with pytest.raises(InputError, match="format 'fbx'"):
+        write_shape(scene, tmp_path / "x.ply", fmt="fbx")
+    with pytest.raises(InputError, match="x.mrc: a volume has no level, simplify; meshes have"):
+        write_shape(scene, tmp_path / "x.mrc", level=10, simplify=100)
+    mesh = scene.mesh(16)
+    with pytest.raises(InputError, match="format 'mrc' is none of ply, obj, glb, stl"):
+        write_mesh(tmp_path / "x.mrc", mesh)
+    with pytest.raises(InputError, match="up is 'x': must be y or z"):
+        write_mesh(tmp_path / "x.ply", mesh, up="x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_export_keeps_the_older_file(scene, tmp_path, monkeypatch):
+    path = tmp_path / "shape.mrc"
+    path.write_bytes(b"older")
+
+    def full(self, data):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("mrcfile.mrcfile.MrcFile.set_data", full)
+    with pytest.raises(OSError, match="disk full"):
+        write_volume(path, scene.volume(8))
+    assert path.read_bytes() == b"older" and list(tmp_path.iterdir()) == [path]

@@ -100,6 +100,14 @@ def test_cameras_from_a_file(tmp_path, model):
     assert torch.equal(views.from_file(path).label(), labels[1:2])
 
 
+def test_cameras_are_written_for_reading(tmp_path, model):
+    path = tmp_path / "cameras.json"
+    for camera in (views.random_views(model, range(3)), views.front(model)):
+        views.to_file(path, camera)
+        assert torch.equal(views.from_file(path).label(), camera.label())
+        assert json.loads(path.read_text()) == camera.label().tolist()
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
@@ -111,6 +119,10 @@ def test_cameras_from_a_file(tmp_path, model):
         ('[["a"]]', "camera 0: "),
         ("[7]", "camera 0: "),
         (json.dumps([[0.0] * 25]), "camera 0: last row"),
+        (
+            json.dumps([[float("inf")] * 25]),
+            "camera 0: camera label has a value that is not finite",
+        ),
     ],
 )
 def test_bad_camera_files_are_named(tmp_path, text, words):

@@ -133,6 +133,39 @@ def test_saved_sums_are_the_same(tmp_path):
     assert not np.array_equal(found.mean, statistics.mean)
 
 
+def test_a_state_that_is_none_is_refused():
+    state = statistics_of(correlated(30, 5, 5, seed=6)).state()
+    broken = [
+        ("sum", None, "lack sum"),
+        ("sum", state["sum"][:4], r"\(4,\) and \(5, 5\), must be"),
+        ("products", state["sum"], r"\(5,\) and \(5,\), must be"),
+        ("products", state["products"].astype(np.float32), "finite float64"),
+        ("sum", state["sum"] * np.nan, "finite float64"),
+        ("count", np.array(-1), "count is -1, must be"),
+        ("count", np.array(1.5), "count is 1.5, must be"),
+        ("count", np.array([3]), r"count is \[3\], must be"),
+    ]
+    for name, array, message in broken:
+        bad = {k: v for k, v in {**state, name: array}.items() if v is not None}
+        with pytest.raises(ValueError, match=message):
+            FeatureStatistics.from_state(bad)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_same_batches_give_the_same_bits_on_their_device(device):
+    rows = torch.from_numpy(correlated(500, 64, 64, seed=7)).to(device, torch.float32)
+    first, second = FeatureStatistics(64), FeatureStatistics(64)
+    for statistics in (first, second):
+        for batch in rows.split(64):
+            statistics.append(batch)
+    assert first._sum.device == first._products.device == rows.device
+    assert first._sum.dtype == first._products.dtype == torch.float64
+    assert np.array_equal(first.mean, second.mean) and np.array_equal(first.cov, second.cov)
+    backwards = statistics_of(rows.flip(0).cpu())
+    np.testing.assert_allclose(first.mean, backwards.mean, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(first.cov, backwards.cov, rtol=1e-12, atol=1e-11)
+
+
 @pytest.mark.parametrize(
     "rows, message",
     [

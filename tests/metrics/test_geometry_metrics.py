@@ -16,6 +16,7 @@ from tests.tiny import tiny_generator
 
 FEW = {
     "reprojection": dict(subjects=2, views=2),
+    "mv_triplane": dict(subjects=1, views=2, steps=3),
     "shape": dict(samples=8),
     "depth_error": dict(pictures=6),
     "pose_error": dict(pictures=6),
@@ -60,7 +61,7 @@ def estimators(tmp_path_factory):
     return {role: write_script(folder / f"{role}.pt", m) for role, m in modules.items()}
 
 
-@pytest.mark.parametrize("name", ["reprojection", "shape", "pose_error"])
+@pytest.mark.parametrize("name", ["reprojection", "mv_triplane", "shape", "pose_error"])
 def test_values_are_those_of_the_function(name, cars):
     G = tiny_generator()
     found = calc_metric(name, G=G, dataset_kwargs=cars, seed=2)

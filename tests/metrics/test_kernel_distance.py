@@ -42,6 +42,14 @@ def test_random_subsets_as_torch_fidelity_draws_them():
     assert found != kernel_distance(real, fake, subsets=20, subset_size=40, seed=6)
 
 
+def test_published_scores_use_100_subsets_of_at_most_1000():
+    real, fake = rows(40, 6), rows(15, 7, shift=0.3)
+    assert kernel_distance(real, fake) == pytest.approx(fidelity_kid(real, fake, 100, 15, 0))
+    real, fake = rows(1010, 8), rows(1005, 9, shift=0.3)
+    found = kernel_distance(real, fake, subsets=1)
+    assert found == pytest.approx(fidelity_kid(real, fake, 1, 1000, 0), rel=1e-9)
+
+
 def test_whole_sets_as_torchmetrics_computes_them():
     real, fake = rows(60, 4), rows(60, 5, shift=0.3)
     found = kernel_distance(real, fake, subset_size=60)

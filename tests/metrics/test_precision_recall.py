@@ -61,12 +61,23 @@ def test_order_does_not_matter():
 
 
 def test_features_are_rounded_to_half_precision():
-    """Points whose distances only float32 can tell apart."""
-    real = torch.tensor([[1.0], [1.00001], [1.00002], [3.0]])
-    fake = torch.tensor([[1.00005]])
-    assert precision_recall(real, torch.cat([fake] * 4), neighbours=1)[0] == 1
+    """Points that only float32 can tell apart: there the fake is thrice too far from all."""
+    real = torch.tensor([[1.0], [1.00001], [1.00002]])
+    fake = torch.tensor([[1.00005]]).repeat(3, 1)
+    assert by_loops(real, fake, 1) == (0, 0)
+    assert precision_recall(real, fake, neighbours=1) == (1, 1)
 
 
-def test_too_few_rows_are_refused():
-    with pytest.raises(ValueError, match="3 rows have no 3 neighbours"):
-        precision_recall(rows(3, 0), rows(9, 1))
+@pytest.mark.parametrize(
+    "real, fake, message",
+    [
+        (rows(3, 0), rows(9, 1), "3 rows have no 3 neighbours"),
+        (rows(9, 0), rows(3, 1), "3 rows have no 3 neighbours"),
+        (rows(9, 0), rows(9, 1, size=3), r"\(9, 8\) and \(9, 3\)"),
+        (rows(9, 0), torch.full([9, 8], 1e5), "not finite in half precision"),
+        (rows(9, 0) * np.nan, rows(9, 1), "not finite in half precision"),
+    ],
+)
+def test_bad_sets_are_refused(real, fake, message):
+    with pytest.raises(ValueError, match=message):
+        precision_recall(real, fake)

@@ -65,6 +65,7 @@ def test_shapes_of_the_answer(small_generator, camera_labels):
         "image_raw": (2, 3, 20, 20),
         "image_depth": (2, 1, 20, 20),
         "image_opacity": (2, 1, 20, 20),
+        "image_features": (2, 32, 20, 20),
     }
     assert all(p.dtype == torch.float32 and p.is_contiguous() for p in pictures.values())
 

@@ -1,0 +1,40 @@
+"""The labels of a dataset, in its dataset.json."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from dataset_preprocessing.cameras.gallery import Gallery
+from dataset_preprocessing.cameras.posed import CameraError, Export, PosedPictures
+from training.label_file import LABEL_FILE, parse_labels
+
+
+def is_there(source: Path) -> bool:
+    """Whether a path is a dataset: a folder with labels, or a zip."""
+    if source.is_file():
+        return source.suffix.lower() == ".zip" or source.name == LABEL_FILE
+    return (source / LABEL_FILE).is_file()
+
+
+def pictures_folder(source: Path) -> Path:
+    """The dataset."""
+    return source.parent if source.name == LABEL_FILE else source
+
+
+def read(source: Path, gallery: Gallery) -> PosedPictures:
+    """The cameras of all pictures. Raises CameraError, DatasetError."""
+    if all(label is None for label in gallery.labels):
+        raise CameraError(f"{source}: has no cameras in a {LABEL_FILE}")
+    names = gallery.names
+    content = dict(labels=[list(pair) for pair in zip(names, gallery.labels, strict=True)])
+    if parse_labels(content, names, str(source)).ndim == 1:
+        raise CameraError(f"{source}: its labels are classes, must be cameras")
+    sizes = np.array([gallery.size(name) for name in names])
+    return PosedPictures.from_labels(names, np.array(gallery.labels, dtype=np.float64), sizes)
+
+
+def write(posed: PosedPictures) -> Export:
+    """A dataset.json. Pictures keep their names."""
+    labels = [list(pair) for pair in zip(posed.names, posed.labels().tolist(), strict=True)]
+    return Export({LABEL_FILE: json.dumps(dict(labels=labels)).encode()}, posed.names)

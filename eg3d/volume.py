@@ -1,0 +1,170 @@
+"""Volumes: the density of one scene on a regular grid.
+
+On such a grid a plane's features are a table over two of the three axes, and the decoder's first
+layer is linear: it is applied to the tables, whose sum at a point is then the hidden layer there.
+What is left for each point is one addition, the softplus and one row of the second layer; the
+numbers are those of `Scene.density` up to rounding.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eg3d.errors import InputError
+from training.triplane import OSGDecoder
+from training.volumetric_rendering.planes import AxisPair, lookup
+from training.volumetric_rendering.renderer import TriPlaneField
+
+if TYPE_CHECKING:  # it takes a second to import
+    import trimesh
+
+# What published volumes leave out at each face, as a share of the side, and what they write there.
+PUBLISHED_BORDER = 30 / 256
+EMPTY = -1000.0
+
+# Megabytes evaluated at once: on a CPU as much as stays in the cache, on a GPU what keeps it busy.
+_CPU_MB, _GPU_MB = 8, 1024
+_BYTES_OF_A_POINT = 1024  # by the plain path, which keeps features, hidden layer and outputs
+
+# Densities [n, Z] of the rows y of the slab x: (x, slice of y) -> rows.
+Rows = Callable[[int, slice], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Raw density, before the softplus, [X, Y, Z] float32: index (i, j, k) lies at the world point
+    origin + spacing * (i, j, k)."""
+
+    density: np.ndarray
+    origin: tuple[float, float, float]
+    spacing: float
+
+    def turned(self) -> "Volume":
+        """Turned about y by 90 degrees, as published volumes are: world (x, y, z) -> (z, y, -x)."""
+        last = self.origin[0] + self.spacing * (self.density.shape[0] - 1)
+        turned = np.flip(self.density, 0).transpose(2, 1, 0)
+        return Volume(turned, (self.origin[2], self.origin[1], -last), self.spacing)
+
+    def mesh(
+        self,
+        level: float | str = "auto",
+        largest: bool = True,
+        simplify: int | None = None,
+        colors: Callable[[Tensor], Tensor] | None = None,
+    ) -> "trimesh.Trimesh":
+        """The closed surface at a density, in world units; faces and normals look outwards.
+
+        Args:
+            level: raw density of the surface, or 'auto': see `eg3d.mesh.auto_level`.
+            largest: keep only the connected part with the most faces.
+            simplify: reduce to so many faces (needs fast-simplification).
+            colors: points [1, V, 3] -> colours [1, V, 3] in [0, 1] of the vertices, such as
+                `Scene.colors`; default none.
+
+        Raises NoSurfaceError where the density does not cross the level, InputError.
+        """
+        from eg3d.mesh import extract
+
+        return extract(self, level, largest, simplify, colors)
+
+
+@torch.no_grad()
+def density_volume(
+    field: TriPlaneField,
+    resolution: int,
+    border: float = PUBLISHED_BORDER,
+    memory_mb: float | None = None,
+    plain: bool = False,
+) -> Volume:
+    """The volume of a field of one scene, resolution^3 points from face to face of its box.
+
+    Args:
+        border: share of the side to leave out at each face (`EMPTY` there), below 0.5; 0 for none.
+        memory_mb: evaluate at once what takes so many megabytes, besides the volume and, for each
+            plane, a table of resolution^2 * 256 bytes. Default 8 on a CPU, 1024 on a GPU.
+        plain: look up every point, as `Scene.density` does, instead of using tables.
+
+    Raises InputError.
+    """
+    _check(field, resolution, border, memory_mb)
+    if memory_mb is None:
+        memory_mb = _CPU_MB if field.planes.device.type == "cpu" else _GPU_MB
+    side = 2 / field.scale
+    spacing = side / (resolution - 1)
+    empty = int(border * resolution)
+    inside = slice(empty, resolution - empty)
+    ticks = torch.arange(resolution, dtype=torch.float64)[inside] * spacing - side / 2
+
+    tables = type(field.decoder) is OSGDecoder and not plain
+    rows, bytes_a_point = (_from_tables if tables else _looked_up)(field, ticks.to(field.planes))
+    count = max(int(memory_mb * 2**20 / (bytes_a_point * len(ticks))), 1)
+
+    density = np.full([resolution] * 3, EMPTY, dtype=np.float32)
+    evaluated = density[inside, inside, inside]
+    for x in range(len(ticks)):
+        for y in range(0, len(ticks), count):
+            part = slice(y, y + count)
+            evaluated[x, part] = rows(x, part).cpu().numpy()
+    return Volume(density, (-side / 2,) * 3, spacing)
+
+
+def _check(field: TriPlaneField, resolution: int, border: float, memory_mb: float | None) -> None:
+    if len(field.planes) != 1:
+        raise InputError(f"a volume is of one scene, not {len(field.planes)}: choose one, scene[i]")
+    if resolution < 2:
+        raise InputError(f"resolution of a volume is {resolution}: must be 2 or more")
+    if not 0 <= border < 0.5:
+        raise InputError(f"border of a volume is {border:g} of its side: must be 0 to below 0.5")
+    if memory_mb is not None and not memory_mb > 0:
+        raise InputError(f"memory for a volume is {memory_mb:g} MB: must be above 0")
+
+
+def _looked_up(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
+    """Densities of the grid ticks x ticks x ticks point by point, and the bytes a point takes."""
+
+    def rows(x: int, part: slice) -> Tensor:
+        points = torch.cartesian_prod(ticks[x : x + 1], ticks[part], ticks)
+        return field(points[None], None, want_rgb=False)["sigma"].view(-1, len(ticks))
+
+    return rows, _BYTES_OF_A_POINT
+
+
+def _from_tables(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
+    """The same from tables of the hidden layer."""
+    hidden_layer, _, output_layer = field.decoder.net
+    weight, bias = _affine(hidden_layer)
+    sigma_weight, sigma_bias = (parameter[0] for parameter in _affine(output_layer))
+    tables = [
+        _table(pair, plane, field.scale * ticks, weight, bias / len(field.pairs))
+        for pair, plane in zip(field.pairs, field.planes[0], strict=True)
+    ]
+
+    def rows(x: int, part: slice) -> Tensor:
+        hidden = reduce(torch.add, [table[x, part] for table in tables])
+        return F.softplus(hidden) @ sigma_weight + sigma_bias
+
+    return rows, 2 * 4 * len(bias)  # before and after the softplus
+
+
+def _table(pair: AxisPair, plane: Tensor, ticks: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """What a plane [C, H, W] brings to the hidden layer at the grid ticks x ticks x ticks of the
+    cube [-1, 1]^3: [R, R, R, hidden], stored once for the axis that the plane does not see."""
+    count = len(ticks)
+    shape = [count] * 3
+    shape[3 - sum(pair)] = 1
+    points = ticks.new_zeros(*shape, 3)
+    for axis in pair:
+        points[..., axis] = ticks.view([-1 if other == axis else 1 for other in range(3)])
+    features = lookup((pair,), plane[None, None], points.view(1, -1, 3))[0, 0]
+    return F.linear(features.T, weight, bias).view(*shape, -1).expand(count, count, count, -1)
+
+
+def _affine(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:
+    """Weight [out, in] and bias [out] of a `FullyConnectedLayer` with its gains applied."""
+    return layer.weight * layer.weight_gain, layer.bias * layer.bias_gain
