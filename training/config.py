@@ -27,8 +27,9 @@ NO_EFFECT = ("c_noise", "sr_first_cutoff", "sr_first_stopband")
 class TrainingConfig:
     """Everything `training_loop` needs; written to training_options.json.
 
-    `metric_networks` has the sources of detectors by role; `image_grid` is the (columns, rows) of the sample pictures, by default as many as fill 8K.
-    `ada_target` adapts the strength of augmentation, which begins at `augment_p`.
+    `metric_networks` has the sources of detectors by role; `image_grid` is the (columns, rows) of
+    the sample pictures, by default as many as fill 8K. `ada_target` adapts the strength of
+    augmentation, which begins at `augment_p`.
     """
 
     run_dir: str

@@ -15,8 +15,8 @@ def run(
     """Runs a Python script with some arguments in `count` processes and waits for their end.
 
     A process that dies takes the others with it; then all start again, up to `max_restarts` times,
-    a training from its newest checkpoint. SIGTERM and SIGINT are passed on. Returns the exit status and the
-    name of the signal that came, if one did.
+    a training from its newest checkpoint. SIGTERM and SIGINT are passed on. Returns the exit status
+    and the name of the signal that came, if one did.
     """
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={count}", f"--max-restarts={max_restarts}"]
