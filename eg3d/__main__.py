@@ -1,4 +1,4 @@
-"""`python -m eg3d`: what a file of networks holds, and conversion between the two formats."""
+"""`python -m eg3d`: looks into files of networks, converts them, inverts pictures."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import click
 
 from dnnlib.util import set_offline
 from eg3d.command_line import one_line_errors
+from eg3d.invert_command import main as invert
 
 
 @click.group()
 @click.option("--offline", is_flag=True, help="Download nothing; use what was downloaded before.")
 def main(offline: bool) -> None:
-    """Looks into files of networks, and converts them. Runs nothing of a file."""
+    """Looks into files of networks, converts them, inverts pictures."""
     if offline:
         set_offline(True)
 
@@ -40,6 +41,8 @@ def convert(source: str, dest: Path) -> None:
     write_networks(dest, content)
     click.echo(f"{dest}: {', '.join(content.records)}")
 
+
+main.add_command(invert)
 
 if __name__ == "__main__":
     main(prog_name="python -m eg3d")

@@ -17,6 +17,12 @@ snapshot = _TINY.snapshot
 new_generator = _TINY.new_generator
 
 
+@pytest.fixture(autouse=True)
+def online(monkeypatch):
+    """--offline holds for the rest of a process: here for the rest of a test."""
+    monkeypatch.setattr("dnnlib.download._offline", None)
+
+
 @pytest.fixture
 def run_on(snapshot):
     """`run_on(command, *arguments)` -> click's result, with --network given."""

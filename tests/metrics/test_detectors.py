@@ -245,7 +245,8 @@ def test_weights_of_torch_fidelity_are_not_unpickled(package, tmp_path):
 
 
 def test_torch_fidelity_that_is_not_installed_is_unavailable(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    for name in ("torch_fidelity", "torch_fidelity.feature_extractor_inceptionv3"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MetricUnavailable, match="run `pip install torch-fidelity`") as caught:
         load_network("inception", "torch-fidelity")
     one_line(caught)
