@@ -5,7 +5,7 @@ Most need no foreign network; those of faces need an estimator that somebody els
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from metrics.detectors import load_network
@@ -15,7 +15,7 @@ from metrics.options import MetricOptions
 from metrics.reprojection import reprojection_consistency
 from metrics.shape_measures import shape_measures
 from metrics.true_geometry import depth_error, pose_error
-from metrics.view_fitting import RECONSTRUCTOR
+from metrics.view_fitting import FitSettings
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ GEOMETRY_METRICS = {
         GeometryMetric(
             "mv_triplane",
             multi_view_consistency,
-            dict(subjects=50, views=30, reconstructor=RECONSTRUCTOR),
+            dict(subjects=50, views=30, side=128, **asdict(FitSettings())),
         ),
         GeometryMetric("shape", shape_measures, dict(samples=256)),
         GeometryMetric("depth_error", depth_error, dict(pictures=1000)),

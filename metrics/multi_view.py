@@ -22,7 +22,7 @@ from metrics.view_fitting import FitSettings, fit_views
 from training.cameras import Camera, look_at
 from training.volumetric_rendering.draws import FixedDraws
 
-_WIDEST = np.pi / 3  # from the middle of the arc to its ends, in radians
+_WIDEST = np.pi / 3  # between the mean direction and the ends of the arc, in radians
 _INNER = (0.05, 0.95)  # quantiles of the directions of real cameras
 _HIGHEST = 60.0  # dB; what is rounded to 8 bits agrees no better than to 59 with what is not
 

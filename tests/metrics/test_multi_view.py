@@ -125,6 +125,24 @@ def test_values_by_hand(cars):
     assert 5 < found["mv_psnr"] < 60 and -1 < found["mv_ssim"] < 1
 
 
+def test_views_in_colours_of_their_own_score_lower(cars):
+    """What volume rendering shows, and the same with a tint that each view draws."""
+
+    def score(tint):
+        G, random = solid_generator(), torch.Generator().manual_seed(0)
+
+        def finish(raw, *args, **kwargs):
+            return raw + tint * torch.randn(len(raw), 3, 1, 1, generator=random)
+
+        G.superresolution.forward = finish
+        opts = options(cars, G, G_kwargs=dict(neural_rendering_resolution=16))
+        with unnoticed(opts):
+            return multi_view_consistency(opts, 1, 6, **QUICK | dict(steps=60))["mv_psnr"]
+
+    plain, tinted = score(0), score(0.2)
+    assert tinted < plain - 3, (plain, tinted)
+
+
 def test_any_number_of_processes_gives_the_same(cars, monkeypatch):
     G = solid_generator()
     one = measure(cars, 3, G=G)
