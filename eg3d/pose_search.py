@@ -20,6 +20,7 @@ VIEWS = 128
 CLEARLY_NEARER = 0.8
 STEPS = 50
 RATE = 0.01  # radians and world units
+_SAME_ROLL = 0.1  # radians
 
 
 def find_camera(model: Model, likeness: Likeness, ws: torch.Tensor, guess: Camera) -> Camera:
@@ -53,6 +54,8 @@ def _error(scene: Scene, camera: Camera, likeness: Likeness) -> torch.Tensor:
 
 
 def up_axis(camera: Camera) -> str:
-    """The axis of the world, 'y' or 'z', that is up in the camera's picture."""
-    up = -camera.cam2world[0, :3, 1]
-    return "z" if up[2] > up[1] else "y"
+    """The axis of the world, 'y' or 'z', against which a camera (N = 1) is rolled less; y where
+    they hardly differ."""
+    pose = camera.cam2world[0]
+    roll = torch.atan2(pose[:3, 0].abs(), -pose[:3, 1])  # of right against each axis
+    return "z" if roll[2] < roll[1] - _SAME_ROLL else "y"
