@@ -2,16 +2,17 @@
 
 On such a grid a plane's features are a table over two of the three axes, and the decoder's first
 layer is linear: it is applied to the tables, whose sum at a point is then the hidden layer there.
-What is left for each point is one addition, the softplus and one row of the second layer; the
-numbers are those of `Scene.density` up to rounding.
+The softplus of a sum is log(1 + the product of the exponentials), and those are taken of the
+tables: what is left for each point and hidden unit is a product, a logarithm and its share in one
+row of the second layer. The numbers are those of `Scene.density` up to rounding.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,6 +32,7 @@ EMPTY = -1000.0
 # Megabytes evaluated at once: on a CPU as much as stays in the cache, on a GPU what keeps it busy.
 _CPU_MB, _GPU_MB = 8, 1024
 _BYTES_OF_A_POINT = 1024  # by the plain path, which keeps features, hidden layer and outputs
+_LARGEST_EXPONENT = 80  # e^88 is more than a float32 holds
 
 # Densities [n, Z] of the rows y of the slab x: (x, slice of y) -> rows.
 Rows = Callable[[int, slice], Tensor]
@@ -123,6 +125,12 @@ def _check(field: TriPlaneField, resolution: int, border: float, memory_mb: floa
         raise InputError(f"border of a volume is {border:g} of its side: must be 0 to below 0.5")
     if memory_mb is not None and not memory_mb > 0:
         raise InputError(f"memory for a volume is {memory_mb:g} MB: must be above 0")
+    needed, there = 4 * resolution**3, psutil.virtual_memory().available
+    if needed > there:
+        raise InputError(
+            f"resolution of a volume is {resolution}: takes {needed / 2**30:.1f} GB of memory, "
+            f"{there / 2**30:.1f} GB are free"
+        )
 
 
 def _looked_up(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
@@ -144,17 +152,29 @@ def _from_tables(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
         _table(pair, plane, field.scale * ticks, weight, bias / len(field.pairs))
         for pair, plane in zip(field.pairs, field.planes[0], strict=True)
     ]
+    # Sums that overflow once they are exponentials are rare enough to go the long way.
+    small = sum(table.amax().clamp(min=0) for table in tables) < _LARGEST_EXPONENT
+    if small:
+        tables = [table.exp_() for table in tables]
+    combine = torch.mul if small else torch.add
+    tables = [table.expand(*[len(ticks)] * 3, -1) for table in tables]
+    memory = tables[0].new_empty(0)
 
     def rows(x: int, part: slice) -> Tensor:
-        hidden = reduce(torch.add, [table[x, part] for table in tables])
-        return F.softplus(hidden) @ sigma_weight + sigma_bias
+        # All rows use one piece of memory: getting a new one takes as long as the arithmetic.
+        hidden = memory.resize_(tables[0][x, part].shape)
+        combine(tables[0][x, part], tables[1][x, part], out=hidden)
+        for table in tables[2:]:
+            combine(hidden, table[x, part], out=hidden)
+        hidden = hidden.add_(1).log_() if small else F.softplus(hidden)
+        return hidden @ sigma_weight + sigma_bias
 
-    return rows, 2 * 4 * len(bias)  # before and after the softplus
+    return rows, 2 * 4 * len(bias)  # the hidden layer, and its softplus where that is taken
 
 
 def _table(pair: AxisPair, plane: Tensor, ticks: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """What a plane [C, H, W] brings to the hidden layer at the grid ticks x ticks x ticks of the
-    cube [-1, 1]^3: [R, R, R, hidden], stored once for the axis that the plane does not see."""
+    cube [-1, 1]^3: [R, R, R, hidden], but 1 in place of R for the axis that it does not see."""
     count = len(ticks)
     shape = [count] * 3
     shape[3 - sum(pair)] = 1
@@ -162,7 +182,7 @@ def _table(pair: AxisPair, plane: Tensor, ticks: Tensor, weight: Tensor, bias: T
     for axis in pair:
         points[..., axis] = ticks.view([-1 if other == axis else 1 for other in range(3)])
     features = lookup((pair,), plane[None, None], points.view(1, -1, 3))[0, 0]
-    return F.linear(features.T, weight, bias).view(*shape, -1).expand(count, count, count, -1)
+    return F.linear(features.T, weight, bias).view(*shape, -1)
 
 
 def _affine(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:

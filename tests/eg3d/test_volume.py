@@ -53,6 +53,16 @@ def test_density_without_the_tables_in_double_precision(new_generator, axes):
         assert np.abs(error).max() < 1e-5 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("scale", [1, 40, 3000])
+def test_hidden_layers_whose_exponentials_overflow(new_generator, scale):
+    scene = random_scene(new_generator())
+    scene = Scene(scene.planes * scale, scene.ws, scene.generator)
+    plain = density_volume(scene.field, 12, border=0, plain=True).density
+    assert np.isfinite(plain).all() and plain.std() > 0.3
+    error = np.abs(density_volume(scene.field, 12, border=0).density - plain)
+    assert error.max() < 1e-5 * np.abs(plain).max()
+
+
 def test_planes_that_are_not_square(new_generator):
     """Their transposes cannot be added, so that three tables are summed."""
     planes = torch.randn(1, 3, 32, 8, 12, generator=torch.Generator().manual_seed(0))
@@ -79,15 +89,16 @@ def test_memory_bounds_what_is_evaluated_at_once(generator, monkeypatch, plain):
     scene = random_scene(generator)
     whole = density_volume(scene.field, 24, 0, memory_mb=1000, plain=plain)
     most = [0]
-    softplus = torch.nn.functional.softplus
+    module, name = (torch.nn.functional, "softplus") if plain else (torch.Tensor, "log_")
+    activation = getattr(module, name)
 
     def watched(hidden, *args, **kwargs):
         most[0] = max(most[0], hidden.nbytes)
-        return softplus(hidden, *args, **kwargs)
+        return activation(hidden, *args, **kwargs)
 
-    monkeypatch.setattr(torch.nn.functional, "softplus", watched)
+    monkeypatch.setattr(module, name, watched)
     parts = density_volume(scene.field, 24, 0, memory_mb=0.1, plain=plain)
-    assert 0.02 * 2**20 < most[0] <= 0.05 * 2**20  # before the softplus, as much after it
+    assert 0.02 * 2**20 < most[0] <= 0.05 * 2**20  # before the activation, as much after it
     assert np.abs(parts.density - whole.density).max() < 1e-5
 
 
@@ -135,6 +146,7 @@ def test_volume_that_is_no_cube_is_turned():
         (dict(border=-0.1), "border of a volume is -0.1"),
         (dict(border=math.nan), "border of a volume is nan"),
         (dict(memory_mb=0), "memory for a volume is 0 MB"),
+        (dict(resolution=20000), "resolution of a volume is 20000: takes 29802.3 GB of memory"),
     ],
 )
 def test_bad_options(generator, options, line):
