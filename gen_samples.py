@@ -87,7 +87,7 @@ _PUBLISHED_FORMATS = ("mrc", "ply")
 @click.option(
     "--shape-border",
     type=click.FloatRange(0, 0.5, max_open=True),
-    help="Share of the side to leave empty at each face.  [default: 30/256, as published]",
+    help="Share of the side to leave empty at each face.  [default: the model's, else 30/256]",
 )
 @without_effect("--class", "models are conditioned on cameras, not classes", type=int)
 @one_line_errors

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from eg3d.errors import InputError
-from eg3d.volume import PUBLISHED_BORDER, Volume, density_volume
+from eg3d.volume import Volume, default_border, density_volume
 from training.cameras import Camera
 from training.surfaces import OPAQUE, surface_normals, surface_points
 from training.volumetric_rendering.draws import Draws, FixedDraws
@@ -136,17 +136,20 @@ class Scene:
     def volume(
         self,
         resolution: int = 256,
-        border: float = PUBLISHED_BORDER,
+        border: float | None = None,
         memory_mb: float | None = None,
     ) -> Volume:
         """Raw density on a grid of resolution^3 points from face to face of the box; N = 1.
 
-        border and memory_mb as of `eg3d.volume.density_volume`. Raises InputError.
+        border and memory_mb as of `eg3d.volume.density_volume`; default the model's border, see
+        `eg3d.volume.default_border`. Raises InputError.
         """
+        if border is None:
+            border = default_border(self.generator.rendering_kwargs)
         return density_volume(self.field, resolution, border, memory_mb)
 
     def mesh(
-        self, resolution: int = 256, border: float = PUBLISHED_BORDER, **options
+        self, resolution: int = 256, border: float | None = None, **options
     ) -> "trimesh.Trimesh":
         """The surface in world units with the colours of its vertices; N = 1.
 

@@ -12,7 +12,7 @@ from dnnlib.util import replacing
 from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors
 from eg3d.errors import InputError
 from eg3d.scene import Scene
-from eg3d.volume import PUBLISHED_BORDER, Volume
+from eg3d.volume import Volume
 
 if TYPE_CHECKING:  # it takes a second to import
     import trimesh
@@ -46,7 +46,7 @@ def write_shape(
     fmt: str | None = None,
     *,
     published: bool = False,
-    border: float = PUBLISHED_BORDER,
+    border: float | None = None,
     memory_mb: float | None = None,
     up: str = "y",
     **surface,

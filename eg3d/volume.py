@@ -7,9 +7,9 @@ tables: what is left for each point and hidden unit is a product, a logarithm an
 row of the second layer. The numbers are those of `Scene.density` up to rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -76,11 +76,17 @@ class Volume:
         return extract(self, level, largest, simplify, colors)
 
 
+def default_border(rendering_kwargs: Mapping[str, Any]) -> float:
+    """The share of the side that volumes of a model leave out: its own `shape_border`, or that of
+    the published script."""
+    return float(rendering_kwargs.get("shape_border", PUBLISHED_BORDER))
+
+
 @torch.no_grad()
 def density_volume(
     field: TriPlaneField,
     resolution: int,
-    border: float = PUBLISHED_BORDER,
+    border: float = 0.0,
     memory_mb: float | None = None,
     plain: bool = False,
 ) -> Volume:

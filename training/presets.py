@@ -61,6 +61,7 @@ PRESETS = {
             avg_camera_focal=1.6,
             camera_azimuth_degrees=[-180, 180],
             camera_elevation_degrees=[5, 60],
+            shape_border=0,
         ),
         options=dict(
             gpus=1,

@@ -118,6 +118,12 @@ def test_published_border(generator, resolution, empty):
     assert (wide != EMPTY).any() and PUBLISHED_BORDER == 30 / 256
 
 
+def test_border_of_the_model(new_generator):
+    scene = random_scene(new_generator(shape_border=0.25))
+    assert (scene.volume(8).density == EMPTY).sum() == 8**3 - 4**3
+    assert (scene.volume(8, border=0).density == EMPTY).sum() == 0
+
+
 def test_turned_as_published(generator):
     """[x reversed, y, z] in the order of a .mrc, whose last index runs fastest and is its x."""
     volume = random_scene(generator).volume(6, border=0)
