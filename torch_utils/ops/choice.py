@@ -1,0 +1,87 @@
+"""Which version of an operator runs: Triton's kernel or the plain PyTorch twin.
+
+The choice is `EG3D_OPS` or `set_ops`: "auto" (Triton for CUDA tensors where it is installed),
+"torch" (the twins everywhere) or "triton" (an error where Triton cannot run). Triton is imported
+when the first CUDA tensor asks, never before; what was chosen is said once, in one line on stderr.
+"""
+
+import functools
+import importlib
+import os
+import sys
+
+import torch
+
+__all__ = ["CHOICES", "chosen_ops", "set_ops", "triton_problem", "use_triton"]
+
+CHOICES = ("auto", "torch", "triton")
+
+_asked: str | None = None
+
+
+def set_ops(choice: str | None) -> None:
+    """Sets the choice for this process, before `EG3D_OPS`; None leaves it to that again.
+
+    Raises ValueError for a word that is not one of `CHOICES`.
+    """
+    global _asked
+    _asked = None if choice is None else _checked(choice, "ops")
+    _say.cache_clear()
+
+
+def chosen_ops() -> str:
+    """The word in force; raises ValueError where `EG3D_OPS` is none of `CHOICES`."""
+    return _asked or _checked(os.environ.get("EG3D_OPS") or "auto", "EG3D_OPS")
+
+
+def use_triton(x: torch.Tensor) -> bool:
+    """Whether operators on `x` run as Triton kernels.
+
+    CPU tensors do so in Triton's interpreter only, which is for tests: `EG3D_OPS=triton` together
+    with `TRITON_INTERPRET=1`. Raises RuntimeError where "triton" was chosen for CUDA tensors and
+    Triton cannot be imported.
+    """
+    choice = chosen_ops()
+    if x.device.type == "cpu":
+        return choice == "triton" and _interpreted() and triton_problem() is None
+    if x.device.type != "cuda":
+        return False
+    if choice == "torch":
+        _say("operators: plain PyTorch, as chosen")
+        return False
+    problem = triton_problem()
+    if problem is None:
+        _say(f"operators: Triton {sys.modules['triton'].__version__}")
+    elif choice == "triton":
+        raise RuntimeError(f"operators: triton was chosen and cannot be used: {problem}")
+    else:
+        _say(f"operators: plain PyTorch, because Triton cannot be used: {problem}")
+    return problem is None
+
+
+@functools.cache
+def triton_problem() -> str | None:
+    """Why Triton cannot be imported, in one line; None if it can. Tried once a process."""
+    try:
+        importlib.import_module("triton.language")
+    except Exception as error:  # a broken installation can fail in any way
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None
+
+
+def _checked(choice: str, name: str) -> str:
+    if choice not in CHOICES:
+        raise ValueError(f"{name} must be one of {', '.join(CHOICES)}, not {choice!r}")
+    return choice
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """Writes a line to stderr once; of many processes of a training only the first does."""
+    first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    if first or torch.distributed.get_rank() == 0:
+        print(line, file=sys.stderr, flush=True)
