@@ -7,7 +7,7 @@ finds no face. Samples along rays are fixed and noise is constant.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -16,12 +16,11 @@ from torch import Tensor
 
 from metrics.errors import MetricError
 from metrics.fakes import cameras_of, frontal_camera
+from metrics.fixed_views import fixed_views
 from metrics.options import MetricOptions
-from metrics.samples import latents, picks, real_labels, turns
-from metrics.shape_measures import in_order, truncation
+from metrics.samples import in_order, picks, real_labels, turns
 from metrics.true_geometry import FEWEST_PIXELS
 from training.cameras import Camera
-from training.volumetric_rendering.draws import FixedDraws
 
 Estimator = Callable[[Tensor], Tensor]
 
@@ -74,8 +73,8 @@ def identity_consistency(
             c = labels[picks(pairs, len(labels), options.seed)].to(options.device)
             first, second = c[0::2], c[1::2]
             fixed = frontal_camera(options, first).expand(len(first), -1)
-            views = _views(options, part, fixed if condition == "fixed" else first, first, second)
-            faces = (align(view["image"]) * (127.5 / divisor) for view in views)
+            look = fixed_views(options, part, fixed if condition == "fixed" else first)
+            faces = (align(look(c)["image"]) * (127.5 / divisor) for c in (first, second))
             a, b = (_estimate("face embedder", embed, face, None) for face in faces)
             rows |= zip(part, _cosines(a, b), strict=True)
         return rows
@@ -169,31 +168,11 @@ def _of_each(
         rows = {}
         for part in turns(pictures, options.batch_gen, options):
             c = cameras_of(options, "labels", part).to(options.device)
-            (view,) = _views(options, part, c, c)
+            view = fixed_views(options, part, c)(c)
             rows |= zip(part, measure(view, c), strict=True)
         return rows
 
     return in_order(options, share)
-
-
-def _views(
-    options: MetricOptions, indices: range, condition: Tensor, *cameras: Tensor
-) -> Iterator[dict[str, Tensor]]:
-    """What `G.synthesis` returns for the identities with some numbers, conditioned on cameras
-    [n, 25], from each of some sets of cameras [n, 25]."""
-    G, psi, kwargs = options.G, truncation(options), dict(options.G_kwargs, noise_mode="const")
-    for name in (*psi, "draws"):
-        kwargs.pop(name, None)
-    side = kwargs.pop("neural_rendering_resolution", None)
-    rendering = dict(G.rendering_kwargs)
-    if rendering["superresolution_noise_mode"] == "random":
-        rendering["superresolution_noise_mode"] = "const"
-    z = latents(indices, G.z_dim, options.seed).to(options.device)
-    ws = G.mapping(z, condition, **psi)
-    planes = G.planes(ws, **kwargs)
-    for c in cameras:
-        view = G.render(planes, ws, c, side, FixedDraws(), rendering, **kwargs)
-        yield dict(view, image=view["image"].clamp(-1, 1))
 
 
 def _estimate(name: str, estimate: Estimator, pictures: Tensor, *shape: int | None) -> Tensor:

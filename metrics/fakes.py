@@ -86,7 +86,6 @@ def _render(
 ) -> torch.Tensor:
     """Pictures [n, 3, R, R] in about [-1, 1], rendered from c, of identities conditioned on
     `condition`, both [n, 25]."""
-    G, kwargs = options.G, dict(options.G_kwargs)
-    names = ("truncation_psi", "truncation_cutoff")
-    mapping = {name: kwargs.pop(name) for name in names if name in kwargs}
+    G, mapping = options.G, options.truncation
+    kwargs = {name: value for name, value in options.G_kwargs.items() if name not in mapping}
     return G.synthesis(G.mapping(z, condition, **mapping), c, **kwargs)["image"]

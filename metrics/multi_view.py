@@ -12,15 +12,14 @@ import torch.nn.functional as F
 import tqdm
 from torch import Tensor
 
+from metrics.fixed_views import fixed_views
 from metrics.image_similarity import psnr, ssim
 from metrics.options import MetricOptions
 from metrics.pose_distribution import fit
 from metrics.reprojection import turned
-from metrics.samples import latents, real_labels, turns
-from metrics.shape_measures import in_order, truncation
+from metrics.samples import in_order, real_labels, turns
 from metrics.view_fitting import FitSettings, fit_views
 from training.cameras import Camera, look_at
-from training.volumetric_rendering.draws import FixedDraws
 
 _WIDEST = np.pi / 3  # between the mean direction and the ends of the arc, in radians
 _INNER = (0.05, 0.95)  # quantiles of the directions of real cameras
@@ -96,22 +95,9 @@ def subject_views(
 ) -> Tensor:
     """Pictures [V, 3, R, R] in [0, 1] of one subject, conditioned on one camera, from V cameras;
     in steps of 1/255, and R at most `side`."""
-    G, psi = options.G, truncation(options)
-    kwargs = {k: v for k, v in options.G_kwargs.items() if k not in (*psi, "draws")}
-    kwargs["noise_mode"] = "const"
-    resolution = kwargs.pop("neural_rendering_resolution", None)
-    rendering = dict(G.rendering_kwargs)
-    if rendering["superresolution_noise_mode"] == "random":
-        rendering["superresolution_noise_mode"] = "const"
-    z = latents(subject, G.z_dim, options.seed).to(options.device)
-    ws = G.mapping(z, condition.label().to(z), **psi)
-    planes = G.planes(ws, **kwargs)
-    parts = []
-    for c in cameras.label().to(z).split(options.batch_gen):
-        many = (values.expand(len(c), *values.shape[1:]) for values in (planes, ws))
-        out = G.render(*many, c, resolution, FixedDraws(), rendering, **kwargs)
-        parts.append((out["image"].clamp(-1, 1) + 1) / 2)
-    pictures = torch.cat(parts)
+    look = fixed_views(options, subject, condition.label())
+    parts = [look(c)["image"] for c in cameras.label().split(options.batch_gen)]
+    pictures = (torch.cat(parts) + 1) / 2
     if pictures.shape[2] > side:
         pictures = F.interpolate(pictures, (side, side), mode="area")
     return _rounded(pictures)

@@ -56,6 +56,12 @@ class MetricOptions:
             self.batch_gen = 32 if self.device.type == "cuda" else 8
         self.batch_gen = min(self.batch_gen, self.batch)
 
+    @property
+    def truncation(self) -> dict[str, Any]:
+        """The part of `G_kwargs` that `G.mapping` takes."""
+        names = ("truncation_psi", "truncation_cutoff")
+        return {name: self.G_kwargs[name] for name in names if name in self.G_kwargs}
+
 
 @contextmanager
 def unnoticed(options: MetricOptions) -> Iterator[None]:

@@ -19,6 +19,7 @@ import numpy as np
 from dnnlib.util import make_cache_dir_path, replacing
 from metrics.detectors import Detector
 from metrics.errors import MetricError
+from training.dataset_files import open_files
 
 _VERSION = 1  # of the file, and of how numbers are collected
 _PREFIX = "array-"  # a name in the file is free of meaning for np.savez
@@ -32,30 +33,16 @@ def content_hash(dataset_kwargs: Mapping[str, Any]) -> str:
     """A hash of the pictures and labels of a dataset, wherever it lies; 64 hex digits.
 
     Of a zip the names, sizes and CRCs of its files, of a folder their names, sizes and times of
-    change. Raises MetricError.
+    change, of shards what each of them is. Raises MetricError.
     """
     if "path" not in dataset_kwargs:
         raise MetricError("the real pictures have no 'path', so that nothing tells what they are")
-    path = Path(dataset_kwargs["path"])
+    path = dataset_kwargs["path"]
     try:
-        entries = _entries_of_folder(path) if path.is_dir() else _entries_of_zip(path)
-    except (OSError, zipfile.BadZipFile) as error:
+        entries = open_files(path).entries()
+    except OSError as error:
         raise MetricError(f"{path} is not a readable folder or zip ({error})") from error
     return hashlib.sha256(json.dumps(sorted(entries)).encode()).hexdigest()
-
-
-def _entries_of_zip(path: Path) -> list[tuple[str, int, int]]:
-    with zipfile.ZipFile(path) as archive:
-        return [(file.filename, file.file_size, file.CRC) for file in archive.infolist()]
-
-
-def _entries_of_folder(path: Path) -> list[tuple[str, int, int]]:
-    entries = []
-    for folder, _, names in os.walk(path):
-        for file in (Path(folder, name) for name in names):
-            status = file.stat()
-            entries.append((file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns))
-    return entries
 
 
 def cache_key(

@@ -14,14 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metrics.fixed_views import fixed_views
 from metrics.image_similarity import psnr, ssim
 from metrics.options import MetricOptions
 from metrics.pose_distribution import fit
-from metrics.processes import in_all_processes
-from metrics.samples import latents, picks, real_labels, turns
+from metrics.samples import in_order, picks, real_labels, turns
 from training.cameras import Camera
 from training.surfaces import OPAQUE, surface_points
-from training.volumetric_rendering.draws import FixedDraws
 
 _TURN = math.radians(10)  # between the two views of a pair
 _TOLERANCE = 0.02  # of depths that agree, as a share of the side of the box
@@ -133,7 +132,7 @@ def reprojection_consistency(
     share of the surface in one view that the other shows too. Raises DatasetError.
     """
 
-    def measure() -> dict[int, list[float]]:
+    def share() -> dict[int, list[float]]:
         labels, rows = real_labels(options), {}
         first = labels[picks(range(subjects * views), len(labels), options.seed)]
         second = partners(first, labels)
@@ -144,40 +143,26 @@ def reprojection_consistency(
             rows |= zip(pairs, values, strict=True)
         return rows
 
-    rows: dict[int, list[float]] = {}
-    for share in in_all_processes(measure, options.num_gpus):
-        rows |= share
-    columns = np.array([rows[pair] for pair in range(subjects * views)]).T
+    columns = np.array(in_order(options, share)).T
     names = ("psnr", "ssim", "psnr_raw", "covisible")
     return {f"reprojection_{n}": _mean(c) for n, c in zip(names, columns, strict=True)}
 
 
 def _measure(
-    options: MetricOptions, subjects: range, first: Tensor, second: Tensor
+    options: MetricOptions, numbers: range, first: Tensor, second: Tensor
 ) -> list[list[float]]:
     """psnr, ssim, psnr_raw and covisible of pairs of views of some successive subjects, which all
     have the same number; camera labels [pairs, 25]."""
-    G, kwargs = options.G, dict(options.G_kwargs, noise_mode="const", draws=FixedDraws())
-    names = ("truncation_psi", "truncation_cutoff")
-    mapping = {name: kwargs.pop(name) for name in names if name in kwargs}
-    drawing = {k: kwargs.pop(k) for k in ("draws", "neural_rendering_resolution") if k in kwargs}
-    rendering = dict(G.rendering_kwargs)
-    if rendering["superresolution_noise_mode"] == "random":
-        rendering["superresolution_noise_mode"] = "const"
-    tolerance = _TOLERANCE * rendering["box_warp"]
-    first, second = (
-        c.to(options.device).unflatten(0, (len(subjects), -1)) for c in (first, second)
-    )
-    z = latents(subjects, G.z_dim, options.seed).to(options.device)
-    ws = G.mapping(z, first[:, 0], **mapping)
-    planes = G.planes(ws, **kwargs)
+    tolerance = _TOLERANCE * options.G.rendering_kwargs["box_warp"]
+    first, second = (c.to(options.device).unflatten(0, (len(numbers), -1)) for c in (first, second))
+    render = fixed_views(options, numbers, first[:, 0])
 
     def look(c: Tensor) -> tuple[View, View]:
         """The final picture and the rendering."""
-        out = G.render(planes, ws, c, options=rendering, **drawing, **kwargs)
-        picture, raw = (out[name].clamp(-1, 1) for name in ("image", "image_raw"))
-        view = View(raw, out["image_depth"], out["image_opacity"], Camera.from_label(c))
-        return view.with_picture(picture), view
+        out = render(c)
+        depth, opacity = out["image_depth"], out["image_opacity"]
+        view = View(out["image_raw"], depth, opacity, Camera.from_label(c))
+        return view.with_picture(out["image"]), view
 
     def rows(k: int) -> Tensor:
         (a, raw_a), (b, raw_b) = look(first[:, k]), look(second[:, k])

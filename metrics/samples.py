@@ -4,16 +4,20 @@ Picture number i is the same picture whatever the batches are, however many proc
 and however many pictures a metric asks for: 2,000 pictures are the first 2,000 of 50,000.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 import dnnlib
 from metrics.options import MetricOptions
+from metrics.processes import in_all_processes
 from training.dataset import Dataset
 
 _BLOCK = 64  # pictures whose numbers are drawn together
+
+Result = TypeVar("Result")
 
 
 def latents(indices: range, z_dim: int, seed: int = 0) -> torch.Tensor:
@@ -31,6 +35,15 @@ def turns(count: int, batch: int, options: MetricOptions) -> Iterator[range]:
     """This process's share of `count` pictures, in batches: processes take turns."""
     for start in range(options.rank * batch, count, options.num_gpus * batch):
         yield range(start, min(start + batch, count))
+
+
+def in_order(options: MetricOptions, share: Callable[[], Mapping[int, Result]]) -> list[Result]:
+    """What `share()` gives by number in each process, of all processes, sorted by number; so that
+    what is made of it does not depend on how many they are."""
+    found: dict[int, Result] = {}
+    for part in in_all_processes(share, options.num_gpus):
+        found |= part
+    return [found[number] for number in sorted(found)]
 
 
 def open_reals(options: MetricOptions) -> Dataset:

@@ -4,16 +4,14 @@ What `training.health` follows on a few samples during a training, for so many t
 be compared. None of the measures knows what a good shape is: read them beside those of pictures.
 """
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from metrics.options import MetricOptions
-from metrics.processes import in_all_processes
-from metrics.samples import latents, picks, real_labels, turns
+from metrics.samples import in_order, latents, picks, real_labels, turns
 from training import health
 
 _BLOCK = 8  # latents, and cameras, that are measured together, as in training
@@ -26,8 +24,6 @@ _NAMES = {
     "variety": health.SAMPLES,
     "view_variety": health.VIEWS,
 }
-
-Result = TypeVar("Result")
 
 
 def shape_measures(options: MetricOptions, samples: int = 256) -> dict[str, float]:
@@ -53,27 +49,12 @@ def shape_measures(options: MetricOptions, samples: int = 256) -> dict[str, floa
     return dict(zip(_NAMES, means, strict=True))
 
 
-def in_order(options: MetricOptions, share: Callable[[], Mapping[int, Result]]) -> list[Result]:
-    """What `share()` gives by number in each process, of all processes, sorted by number; so that
-    what is made of it does not depend on how many they are."""
-    found: dict[int, Result] = {}
-    for part in in_all_processes(share, options.num_gpus):
-        found |= part
-    return [found[number] for number in sorted(found)]
-
-
-def truncation(options: MetricOptions) -> dict[str, Any]:
-    """The part of `options.G_kwargs` that `G.mapping` takes."""
-    names = ("truncation_psi", "truncation_cutoff")
-    return {name: options.G_kwargs[name] for name in names if name in options.G_kwargs}
-
-
 class _Truncated:
     """G, but for its `mapping`, which truncates."""
 
     def __init__(self, options: MetricOptions):
         self._G = options.G
-        self.mapping = partial(options.G.mapping, **truncation(options))
+        self.mapping = partial(options.G.mapping, **options.truncation)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._G, name)

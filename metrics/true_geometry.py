@@ -22,8 +22,7 @@ from metrics.errors import MetricError, MetricUnavailable
 from metrics.fakes import Fakes, generate
 from metrics.options import MetricOptions
 from metrics.pose_distribution import fit
-from metrics.samples import latents, open_reals, picks, real_labels, turns
-from metrics.shape_measures import in_order, truncation
+from metrics.samples import in_order, latents, open_reals, picks, real_labels, turns
 from training.cameras import POSE_SIZE, Camera
 from training.image_source import make_source
 from training.surfaces import OPAQUE
@@ -173,7 +172,7 @@ def _fake_depths(options: MetricOptions, indices: range, labels: Tensor, side: i
     """Depth maps [n, side, side] of fakes at cameras [n, 25], inf where they are not opaque."""
     G, c = options.G, labels.to(options.device)
     z = latents(indices, G.z_dim, options.seed).to(options.device)
-    planes = G.planes(G.mapping(z, c, **truncation(options)), noise_mode="const")
+    planes = G.planes(G.mapping(z, c, **options.truncation), noise_mode="const")
     camera = Camera.from_label(c)
     rays = G.ray_sampler(camera.cam2world, camera.intrinsics, side)
     _, depth, opacity = G.renderer(planes, G.decoder, *rays, G.rendering_kwargs, draws=FixedDraws())

@@ -44,7 +44,8 @@ class Painted(torch.nn.Module):
         return ws
 
     def render(self, planes, ws, c, side, draws, options, noise_mode):
-        views = {"image": self.paint(ws, c)}
+        picture = self.paint(ws, c)
+        views = {"image": picture, "image_raw": picture}
         return dict(views, image_depth=self.shape(ws, c)) if self.shape else views
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import reprojection
+from metrics import samples
 from metrics.image_similarity import psnr, ssim
 from metrics.options import MetricOptions, unnoticed
 from metrics.pose_distribution import NAMED
@@ -294,7 +294,7 @@ def test_any_number_of_processes_gives_the_same(cars, monkeypatch):
         shares.append(compute())
         return shares if len(shares) == num_processes else [{k: [0.0] * 4 for k in range(10)}]
 
-    monkeypatch.setattr(reprojection, "in_all_processes", gather)
+    monkeypatch.setattr(samples, "in_all_processes", gather)
     torch.manual_seed(5)
     several = [measure(options(cars, num_gpus=3, rank=rank)) for rank in (2, 1, 0)]
     assert several[-1] == one

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from metrics import shape_measures as module
+from metrics import samples
 from metrics.options import MetricOptions, unnoticed
-from metrics.samples import latents, picks, real_labels
-from metrics.shape_measures import in_order, shape_measures
+from metrics.samples import in_order, latents, picks, real_labels
+from metrics.shape_measures import shape_measures
 from tests.tiny import tiny_generator
 from training.health import NAMES, Health
 
@@ -33,7 +33,7 @@ def in_ranks(monkeypatch, count, compute):
             return compute(rank)
 
     with monkeypatch.context() as patch, ThreadPoolExecutor(count) as pool:
-        patch.setattr(module, "in_all_processes", gather)
+        patch.setattr(samples, "in_all_processes", gather)
         return list(pool.map(run, range(count)))
 
 
