@@ -95,7 +95,7 @@ def compile_case(case: CompileCase, architecture: int) -> Usage:
         shared=compiled.metadata.shared,
         load=_widest(r"ld\.global[\w.:]*", ptx),
         store=_widest(r"st\.global[\w.:]*", ptx),
-        atomic=_widest(r"(?:red|atom)[\w.:]*\.global[\w.:]*", ptx),
+        atomic=_widest(r"(?<![\w.])(?:red|atom)[\w.:]*\.global[\w.:]*", ptx),
     )
 
 
