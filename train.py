@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 CFGS = ("ffhq", "afhq", "shapenet", "demo")
 MACHINES = ("1x24gb", "1x80gb", "4x24gb", "4x80gb", "8x24gb", "8x80gb")
+REBALANCE = ("yaw", "weights")
 RECOMPUTE = ("none", "renderer", "renderer+sr")
 REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
 
@@ -58,6 +59,12 @@ REQUIRED = [
 FEATURES = [
     ("--cond", bool, True, "Use the labels"),
     ("--mirror", bool, False, "Add the mirrored images, with mirrored cameras"),
+    (
+        "--rebalance",
+        click.Choice(REBALANCE),
+        None,
+        "Draw rare poses more often: by yaw, or weights",
+    ),
     ("--aug", click.Choice(["noaug", "ada", "fixed"]), "noaug", "Augmentation"),
     ("--resume", str, None, "Snapshot to start from; or latest: newest run; none: a new run"),
     ("--freezed", NATURAL, 0, "First layers of D that are not trained (Freeze-D)"),
@@ -134,7 +141,7 @@ option."""
 )
 @click.option("--outdir", required=True, help="Parent of run directories")
 @click.option("--cfg", type=click.Choice(CFGS), required=True, help="Preset")
-@click.option("--data", required=True, help="Dataset: folder or zip")
+@click.option("--data", required=True, help="Dataset: folder, zip or tar shards")
 @click.option(
     "--metrics",
     callback=_metrics,
@@ -146,7 +153,7 @@ option."""
 @_add_options(REQUIRED + FEATURES + RUN + RENDERING)
 @click.pass_context
 def main(ctx: click.Context, **options) -> None:
-    """Trains a tri-plane GAN from posed photographs (docs/data.md says what a dataset is).
+    """Trains a tri-plane GAN from posed photographs (docs/datasets.md says what a dataset is).
 
     Option names may be written with dashes or underscores. --cfg=demo needs --outdir and --data
     only and runs on a CPU.
@@ -192,6 +199,7 @@ def _chosen_run(options: dict, given: set[str]):
     from training import hardware, runs
     from training.dataset import ImageFolderDataset
     from training.estimate import auto_batch_gpu
+    from training.sampling_weights import sampling_weights
 
     training_set = ImageFolderDataset(path=options["data"], use_labels=True)
     options = hardware.with_hardware(options, given, training_set.resolution)
@@ -203,6 +211,7 @@ def _chosen_run(options: dict, given: set[str]):
     for line in configuration.idle_options(opts, given):
         click.echo(line, err=True)
     config = configuration.build_config(opts, training_set)
+    sampling_weights(training_set, config.rebalance)  # What is wrong with them shows now.
     keep = automatic or "batch_gpu" not in given
     choice = runs.choose(config, opts.resume, keep_batch_gpu=keep)
     if automatic and choice.lock is None and not choice.finished:  # a new run

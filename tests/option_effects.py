@@ -207,6 +207,7 @@ ROWS = [
     Row("--pr-detector=randconv112", METRICS, ("--metrics=pr50k3",)),
     Row("--cond=False", BOTH),
     Row("--mirror=True", REALS),
+    Row("--rebalance=yaw", BOTH),
     Row("--aug=fixed", BOTH, ("--p=0.9",)),
     Row("--p=0.9", BOTH, ("--aug=fixed",)),
     Row(

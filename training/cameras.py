@@ -13,6 +13,7 @@ import torch
 
 LABEL_SIZE = 25
 POSE_SIZE = 16
+FARTHEST_CENTRE = 8.0  # images: a principal point beyond is one in pixels
 Y_UP = (0.0, 1.0, 0.0)
 Z_UP = (0.0, 0.0, 1.0)
 
@@ -94,6 +95,13 @@ def check_label(label: Sequence[float] | np.ndarray, tolerance: float = 1e-3) ->
         return "rotation of the camera pose is a reflection (determinant -1, must be +1)"
     if lens[0, 0] <= 0 or lens[1, 1] <= 0:
         return f"focal lengths of the camera are {lens[0, 0]}, {lens[1, 1]}, must be positive"
+    if np.abs(lens[:2, 2]).max() > FARTHEST_CENTRE:
+        return (
+            f"principal point of the camera is {lens[0, 2]}, {lens[1, 2]}, must be near 0.5: "
+            "intrinsics are divided by the size of the image"
+        )
+    if np.abs(lens[2] - (0, 0, 1)).max() > tolerance:
+        return f"last row of the camera's intrinsics is {lens[2].tolist()}, must be 0 0 1"
     return None
 
 

@@ -29,7 +29,8 @@ class TrainingConfig:
 
     `metric_networks` has the sources of detectors by role; `image_grid` is the (columns, rows) of
     the sample pictures, by default as many as fill 8K. `ada_target` adapts the strength of
-    augmentation, which begins at `augment_p`.
+    augmentation, which begins at `augment_p`. `rebalance` is of
+    `training.sampling_weights.sampling_weights`.
     """
 
     run_dir: str
@@ -69,6 +70,7 @@ class TrainingConfig:
     checkpoint_minutes: float = 10
     nan_limit: int = 100
     image_grid: list[int] | None = None
+    rebalance: str | None = None
 
 
 def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
@@ -170,6 +172,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         wandb=opts.wandb,
         checkpoint_minutes=opts.checkpoint_minutes,
         nan_limit=opts.nan_limit,
+        rebalance=opts.rebalance,
         **preset.run,
     )
     snapshot = starting_snapshot(opts)

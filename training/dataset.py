@@ -1,6 +1,6 @@
-"""Datasets of images with camera labels, read from a folder or an uncompressed zip.
+"""Datasets of images with camera labels, read from a folder, a zip or tar shards.
 
-An image is uint8 [C, H, W]; a label is the 25 numbers of a camera, or a class. docs/data.md
+An image is uint8 [C, H, W]; a label is the 25 numbers of a camera, or a class. docs/datasets.md
 describes the format on one page. Whatever is wrong with a dataset is a `DatasetError` of one line
 that names the file, what is wrong and what would be right.
 """
@@ -9,7 +9,6 @@ import io
 import json
 import os
 import struct
-import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,7 +19,8 @@ from PIL import Image
 
 from dnnlib.util import EasyDict
 from training.cameras import LABEL_SIZE, Camera
-from training.label_file import LABEL_FILE, DatasetError, parse_labels
+from training.dataset_files import open_files
+from training.label_file import LABEL_FILE, DatasetError, parse_labels, parse_weights
 
 try:
     import pyspng
@@ -39,7 +39,7 @@ _DECODE_ERRORS = (
     EOFError,
     struct.error,
     zlib.error,
-    zipfile.BadZipFile,
+    MemoryError,
     Image.DecompressionBombError,
 )
 
@@ -88,6 +88,9 @@ class Dataset(torch.utils.data.Dataset, ABC):
     def _load_raw_labels(self) -> np.ndarray | None:
         """Labels of all images: float32 [N, L], int64 [N] of classes >= 0, or None."""
 
+    def _load_raw_weights(self) -> np.ndarray | None:
+        """How often each image is to be drawn beside the others, float64 [N]; None: alike."""
+
     def _describe(self, raw_idx: int) -> str:
         """Where an image comes from, for messages."""
         return f"{self._name}: image {raw_idx}"
@@ -121,6 +124,12 @@ class Dataset(torch.utils.data.Dataset, ABC):
         if self._item_labels is None:
             self._item_labels = self._labels_of(np.arange(len(self)))
         return self._item_labels
+
+    def all_weights(self) -> np.ndarray | None:
+        """How often each item is to be drawn beside the others, float64 [len(self)]; None where the
+        dataset does not say."""
+        weights = self._load_raw_weights()
+        return None if weights is None else weights[self._raw_idx]
 
     def get_details(self, idx: int) -> EasyDict:
         """raw_idx, xflip and raw_label (unmirrored; a class is its number) of an item."""
@@ -218,30 +227,22 @@ class Dataset(torch.utils.data.Dataset, ABC):
 
 
 class ImageFolderDataset(Dataset):
-    """Images below a folder or in a zip; labels from the `dataset.json` at its root.
+    """Images below a folder, in a zip or in tar shards (`training.shards`); labels from the
+    `dataset.json` at its root, or beside each image of a shard.
 
     `resolution`, when given, must be that of the images. Further arguments are `Dataset`'s. With
     use_labels=True all labels are read and checked at once. Raises DatasetError.
     """
 
     def __init__(self, path: str | Path, resolution: int | None = None, **options) -> None:
-        self._path = Path(path)
-        self._archive: tuple[int, zipfile.ZipFile] | None = None
-        self._is_zip = self._path.suffix.lower() == ".zip" and not self._path.is_dir()
-        if not self._path.exists():
-            raise DatasetError(f"{path}: no such file or folder; expected a folder or a .zip")
-        if not self._is_zip and not self._path.is_dir():
-            raise DatasetError(f"{path}: neither a folder nor a .zip file")
-        files = self._list_files()
-        self._has_label_file = LABEL_FILE in files
+        self._path = str(path)
+        self._files = open_files(path)
         Image.init()
-        self._images = sorted(f for f in files if _extension(f) in Image.EXTENSION)
+        self._images = sorted(f for f in self._files.names if _extension(f) in Image.EXTENSION)
         if not self._images:
             raise DatasetError(f"{path}: no images; expected PNG files or others Pillow can read")
         shape = list(self._load_raw_image(0).shape)
-        super().__init__(
-            Path(os.path.abspath(self._path)).stem, [len(self._images), *shape], **options
-        )
+        super().__init__(self._files.name, [len(self._images), *shape], **options)
         if resolution is not None and shape[1:] != [resolution, resolution]:
             raise DatasetError(
                 f"{self._describe(0)} is {_kind(shape)}, must be {resolution}x{resolution} "
@@ -252,39 +253,15 @@ class ImageFolderDataset(Dataset):
         if self._use_labels:
             self._labels()
 
-    def __getstate__(self) -> dict:
-        return {**super().__getstate__(), "_archive": None}
-
     def close(self) -> None:
-        """Close the zip."""
-        if self._archive is not None and self._archive[0] == os.getpid():
-            self._archive[1].close()
-        self._archive = None
+        """Close the zip or the shards."""
+        self._files.close()
 
     def _describe(self, raw_idx: int) -> str:
         return f"{self._path}/{self._images[raw_idx]}"
 
-    def _list_files(self) -> set[str]:
-        """Names of all files, relative to the root, with forward slashes."""
-        if self._is_zip:
-            return set(self._zip().namelist())
-        found = set()
-        for folder, _, names in os.walk(self._path):
-            place = Path(folder).relative_to(self._path)
-            found.update((place / name).as_posix() for name in names)
-        return found
-
-    def _zip(self) -> zipfile.ZipFile:
-        """The zip, opened by this process: a handle shared with a fork shares its position too."""
-        if self._archive is None or self._archive[0] != os.getpid():
-            try:
-                self._archive = (os.getpid(), zipfile.ZipFile(self._path))
-            except (zipfile.BadZipFile, OSError) as error:
-                raise DatasetError(f"{self._path}: not a readable zip file ({error})") from None
-        return self._archive[1]
-
     def _read(self, name: str) -> bytes:
-        return self._zip().read(name) if self._is_zip else (self._path / name).read_bytes()
+        return self._files.read(name)
 
     def _load_raw_image(self, raw_idx: int) -> np.ndarray:
         try:
@@ -298,14 +275,26 @@ class ImageFolderDataset(Dataset):
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
     def _load_raw_labels(self) -> np.ndarray:
-        where = f"{self._path}/{LABEL_FILE}"
-        if not self._has_label_file:
+        return parse_labels(self._label_content(), self._images, self._where_labels_are())
+
+    def _load_raw_weights(self) -> np.ndarray | None:
+        return parse_weights(self._label_content(), self._images, self._where_labels_are())
+
+    def _where_labels_are(self) -> str:
+        return f"{self._path}/{LABEL_FILE}"
+
+    def _label_content(self) -> object:
+        """Of the dataset.json, or of what stands for it."""
+        content = self._files.labels()
+        if content is not None:
+            return content
+        where = self._where_labels_are()
+        if LABEL_FILE not in self._files.names:
             raise DatasetError(f"{where} is missing, but labels are wanted; must list every image")
         try:
-            content = json.loads(self._read(LABEL_FILE))
-        except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+            return json.loads(self._read(LABEL_FILE))
+        except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{where} is not readable JSON ({error})") from None
-        return parse_labels(content, self._images, where)
 
 
 def _decode(name: str, content: bytes) -> np.ndarray:

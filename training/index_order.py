@@ -14,6 +14,7 @@ def iteration_indices(
     num_ranks: int = 1,
     batch_gpu: int | None = None,
     window_size: float = 0.5,
+    weights: np.ndarray | None = None,
 ) -> Iterator[list[int]]:
     """For every iteration from number `start_iteration` on, endlessly, one process's images.
 
@@ -26,6 +27,8 @@ def iteration_indices(
         size: images of the dataset.
         seed: of the sequence, which `torch_utils.misc.InfiniteSampler` draws too.
         window_size: share of the dataset up to which an image that was seen moves back.
+        weights: how often each image is drawn beside the others, float [size], above 0; the
+            sequence is then `_weighted_sequence`, and `window_size` has no part in it.
 
     Raises ValueError where the sizes do not divide or a number is out of its range.
     """
@@ -44,7 +47,13 @@ def iteration_indices(
         raise ValueError(f"rank is from 0 to num_ranks-1, got {rank} of {num_ranks}")
     if not 0 <= window_size <= 1:
         raise ValueError(f"window_size is from 0 to 1, got {window_size}")
-    sequence = _sequence(size, seed, int(np.rint(size * window_size)), start_iteration * batch_size)
+    start = start_iteration * batch_size
+    if weights is None:
+        sequence = _sequence(size, seed, int(np.rint(size * window_size)), start)
+    else:
+        if np.shape(weights) != (size,) or not np.all(np.greater(weights, 0)):
+            raise ValueError(f"weights must be {size} numbers above 0")
+        sequence = _weighted_sequence(np.asarray(weights, dtype=np.float64), seed, start)
     return _blocks(sequence, batch_size, rank, num_ranks)
 
 
@@ -81,6 +90,24 @@ def _sequence(size: int, seed: int, window: int, start: int) -> Iterator[int]:
                 yield order[i]
             order[i], order[j] = order[j], order[i]
         offset = 0
+
+
+def _weighted_sequence(weights: np.ndarray, seed: int, start: int) -> Iterator[int]:
+    """The indices from number `start` on, in passes of as many as there are images.
+
+    In a pass an image comes as often as its share of the weights says, rounded up or down by a
+    chance that makes up for it. Passes are independent, so that a far start costs nothing.
+    """
+    size = len(weights)
+    ends = np.cumsum(weights)
+    number, offset = divmod(start, size)
+    while True:
+        random = np.random.RandomState([seed, number])
+        marks = (np.arange(size) + random.rand()) * (ends[-1] / size)
+        drawn = np.searchsorted(ends, marks, side="right").clip(max=size - 1)
+        random.shuffle(drawn)
+        yield from drawn[offset:].tolist()
+        number, offset = number + 1, 0
 
 
 def _pass(order: list[int], partners: list[int]) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.cameras import LABEL_SIZE, POSE_SIZE, check_label
+from training.cameras import FARTHEST_CENTRE, LABEL_SIZE, POSE_SIZE, check_label
 
 LABEL_FILE = "dataset.json"
 _TOLERANCE = 1e-3
@@ -26,17 +26,45 @@ def parse_labels(content: object, images: list[str], where: str) -> np.ndarray:
     for entry in entries:
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[0], str):
             raise DatasetError(f"{where} has the entry {_short(entry)}; must be [file name, label]")
+    labels = _by_image(entries, images, where, "entry")
+    if all(type(label) is int for label in labels):
+        return _classes(labels, images, where)
+    return _cameras(labels, images, where)
+
+
+def parse_weights(content: object, images: list[str], where: str) -> np.ndarray | None:
+    """How often each of `images` is to be drawn beside the others, from the content of a
+    dataset.json, `{"weights": [[file name, number above 0], ...]}`.
+
+    float64 [N], None where there are no weights. Raises DatasetError.
+    """
+    entries = content.get("weights") if isinstance(content, dict) else None
+    if entries is None:
+        return None
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        for entry in entries
+    ):
+        raise DatasetError(f"{where}: its weights must be [[file name, number], ...]")
+    weights = _by_image(entries, images, where, "weight")
+    for name, weight in zip(images, weights, strict=True):
+        if type(weight) not in (int, float) or not 1e-9 <= weight <= 1e9:
+            raise DatasetError(
+                f"{where}: weight of {name} is {_short(weight)}, must be a number above 0"
+            )
+    return np.array(weights, dtype=np.float64)
+
+
+def _by_image(entries: list, images: list[str], where: str, what: str) -> list:
+    """The values of [file name, value] entries, one for each image."""
     by_name = dict(entries)
     missing = [name for name in images if name not in by_name]
     if missing:
         raise DatasetError(
-            f"{where} has no entry for {missing[0]} ({len(missing)} of {len(images)} images have "
+            f"{where} has no {what} for {missing[0]} ({len(missing)} of {len(images)} images have "
             "none); every image must have one"
         )
-    labels = [by_name[name] for name in images]
-    if all(type(label) is int for label in labels):
-        return _classes(labels, images, where)
-    return _cameras(labels, images, where)
+    return [by_name[name] for name in images]
 
 
 def _classes(labels: list[int], images: list[str], where: str) -> np.ndarray:
@@ -79,7 +107,10 @@ def valid_labels(labels: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarra
         valid &= np.abs(pose[:, 3] - (0, 0, 0, 1)).max(1) <= tolerance
         valid &= np.abs(gram - np.eye(3)).max((1, 2)) <= tolerance
         valid &= np.linalg.det(rotation) >= 0
-        return valid & (values[:, POSE_SIZE] > 0) & (values[:, POSE_SIZE + 4] > 0)
+        lens = values[:, POSE_SIZE:].reshape(-1, 3, 3)
+        valid &= (lens[:, 0, 0] > 0) & (lens[:, 1, 1] > 0)
+        valid &= np.abs(lens[:, :2, 2]).max(1) <= FARTHEST_CENTRE
+        return valid & (np.abs(lens[:, 2] - (0, 0, 1)).max(1) <= tolerance)
 
 
 def _not_numbers(labels: list, images: list[str]) -> str:

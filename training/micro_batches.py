@@ -33,7 +33,11 @@ def split_reals(images: Tensor, labels: Tensor, size: int, rank: int) -> list[Re
 
 
 def draw_batches(
-    reals: Sequence[Reals], cameras: Tensor, z_dim: int, seed: Sequence[int]
+    reals: Sequence[Reals],
+    cameras: Tensor,
+    z_dim: int,
+    seed: Sequence[int],
+    weights: Tensor | None = None,
 ) -> Iterator[Batch]:
     """What a phase sees: the real images, latents, and cameras of randomly chosen real images.
 
@@ -42,12 +46,18 @@ def draw_batches(
     Args:
         cameras: the labels of the whole data set [n, L], on the device.
         seed: whole numbers; the number of the micro-batch is added to them.
+        weights: how often each camera is drawn beside the others, float64 [n]; None: alike.
     """
+    ends = None if weights is None else weights.cumsum(0)
     for number, images, labels in reals:
         seed_everything(*seed, number)
         count, device = len(images), images.device
         z = torch.randn([count, z_dim], device=device)
-        picks = torch.randint(len(cameras), [count], device=device)
+        if ends is None:
+            picks = torch.randint(len(cameras), [count], device=device)
+        else:
+            marks = torch.rand([count], dtype=ends.dtype, device=device) * ends[-1]
+            picks = torch.searchsorted(ends, marks, right=True).clamp(max=len(cameras) - 1)
         yield Batch(images, labels, z, cameras[picks])
 
 

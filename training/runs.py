@@ -74,7 +74,7 @@ _OPTIONS = {
 _SAME_NAMES = {
     *("sr_num_fp16_res", "style_mixing_prob", "gpc_reg_prob", "gpc_reg_fade_kimg", "c_scale"),
     *("density_reg", "density_reg_p_dist", "reg_type", "decoder_lr_mul", "plane_axes"),
-    *("disc_c_noise", "blur_fade_kimg", "neural_rendering_resolution_initial"),
+    *("rebalance", "disc_c_noise", "blur_fade_kimg", "neural_rendering_resolution_initial"),
     *("neural_rendering_resolution_final", "neural_rendering_resolution_fade_kimg"),
 }
 

@@ -20,6 +20,7 @@ from training.index_order import iteration_indices
 from training.micro_batches import draw_batches, seed_everything, split_reals
 from training.phases import make_phases, run_phase, update_ema
 from training.reporting import PhaseTimer, RunLog
+from training.sampling_weights import sampling_weights
 from training.snapshots import save_snapshot
 from training.starting import start_from_snapshot
 from training.world import ALONE, World
@@ -55,6 +56,8 @@ def training_loop(
     # Set up: data, networks, phases.
     training_set = dnnlib.util.construct_class_by_name(**config.training_set_kwargs)
     cameras = torch.from_numpy(training_set.all_labels()).to(device)
+    weights = sampling_weights(training_set, config.rebalance)
+    camera_weights = None if weights is None else torch.from_numpy(weights).to(device)
     networks = setup.build_networks(config, training_set, device)
     G, D, G_ema = (networks[name] for name in ("G", "D", "G_ema"))
     augment_pipe = networks.get("augment_pipe")
@@ -113,6 +116,7 @@ def training_loop(
             world.rank,
             world.size,
             config.batch_gpu,
+            weights=weights,
         )
     )
     metrics = RunMetrics(
@@ -207,7 +211,7 @@ def training_loop(
             for number, phase in enumerate(phases):
                 if now.batch_idx % phase.interval == 0:
                     seed = (config.random_seed, now.batch_idx, number)
-                    batches = draw_batches(reals, cameras, G.z_dim, seed)
+                    batches = draw_batches(reals, cameras, G.z_dim, seed, camera_weights)
                     check = timer.run(
                         phase.name, run_phase, phase, batches, now.nimg, world, tracked
                     )

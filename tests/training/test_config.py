@@ -191,6 +191,7 @@ def test_derived_configuration_of_the_published_command():
         checkpoint_minutes=10.0,
         nan_limit=100,
         image_grid=None,
+        rebalance=None,
     )
     assert (
         type(found["G_reg_interval"]) is float and type(found["loss_kwargs"]["r1_gamma"]) is float
