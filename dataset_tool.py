@@ -40,10 +40,15 @@ class _Crop(click.ParamType):
     "--source",
     required=True,
     metavar="PATH",
-    help="Folder or .zip, with a dataset.json of labels; LSUN *_lmdb; cifar-10-python.tar.gz; "
-    "train-images-idx3-ubyte.gz.",
+    help="Folder or .zip, with a dataset.json of labels; .tar shards; LSUN *_lmdb; "
+    "cifar-10-python.tar.gz; train-images-idx3-ubyte.gz.",
 )
-@click.option("--dest", required=True, metavar="PATH", help="The dataset: a .zip, or a folder.")
+@click.option(
+    "--dest",
+    required=True,
+    metavar="PATH",
+    help="The dataset: .zip, folder, or shards/cars-{000000..000009}.tar.",
+)
 @click.option("--max-images", type=click.IntRange(min=1), help="Only the first so many.")
 @click.option(
     "--transform",
@@ -73,18 +78,24 @@ class _Crop(click.ParamType):
     show_default=True,
     help="skip: leave out pictures with problems.",
 )
+@click.option(
+    "--shard-size", type=click.IntRange(min=1), help="Pictures of a shard; --dest is their folder."
+)
+@click.option(
+    "--rebalance", type=click.Choice(["yaw"]), help="Larger weights for views from rare sides."
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
-def main(source, dest, max_images, transform, resolution, crop, on_error, workers, **colours):
-    """Makes a dataset of pictures and their labels, which docs/data.md describes.
+def main(source, dest, max_images, transform, resolution, crop, background, colour, **options):
+    """Makes a dataset of pictures and their labels, which docs/datasets.md describes.
 
     Camera labels follow crops. The dataset appears when it is complete; the same command goes on
     where one was interrupted, to the same bytes.
     """
     from dataset_preprocessing.conversion.convert import ConversionError, Recipe, convert
 
-    recipe = Recipe(transform, resolution or (None, None), crop, **colours)
+    recipe = Recipe(transform, resolution or (None, None), crop, background, colour)
     try:
-        report = convert(source, dest, recipe, max_images, on_error, workers, verbose=True)
+        report = convert(source, dest, recipe, max_images, verbose=True, **options)
     except (ConversionError, OSError) as error:
         raise click.ClickException(str(error)) from None
     for problem in report.problems:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from dataset_preprocessing.cameras.posed import CameraError
-from dataset_preprocessing.conversion.sources import FileSource, Label, SourceError, ZipSource
+from dataset_preprocessing.conversion.sources import FileSource, Label, SourceError
 
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
@@ -32,7 +32,7 @@ class Gallery:
         is_zip = self.path.suffix.lower() == ".zip" and self.path.is_file()
         if not is_zip and not self.path.is_dir():
             raise SourceError(f"{path}: must be a folder of pictures or a .zip")
-        self._source = ZipSource(self.path) if is_zip else FileSource(self.path)
+        self._source = FileSource(self.path)
         self._anywhere = anywhere
         self._index = {name: index for index, name in enumerate(self._source.names)}
         self._by_stem: dict[str, list[str]] = defaultdict(list)

@@ -1,4 +1,5 @@
-"""Where a dataset goes: a zip or a folder that is there when it is complete, and not before.
+"""Where a dataset goes: a zip, a folder or one of shards, that is there when it is complete, and
+not before.
 
 A conversion that was interrupted goes on. What it had written lies beside the destination under a
 hidden name, with a journal: what it is made from, then a line for each file.
@@ -9,6 +10,8 @@ import os
 import zipfile
 from pathlib import Path
 from typing import Any
+
+from dataset_preprocessing.conversion.shard_archive import ShardArchive
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold: the same input, the same bytes
 
@@ -24,17 +27,23 @@ class Destination:
         path: ends in `.zip`, else a folder; not there yet, or an empty folder.
         key: what the files are made from, plain values. The files of an interrupted conversion with
             the same key are kept; `kept` has what was noted with each.
+        shards: the folder holds tar shards; `add` is told which.
     """
 
-    def __init__(self, path: str | Path, key: Any):
+    def __init__(self, path: str | Path, key: Any, shards: bool = False):
         self.path = Path(path)
         _check(self.path)
         part = self.path.with_name(f".{self.path.name}.part")
+        if part.is_symlink():
+            raise DestinationError(f"{part}: is a link in the way; remove it")
         self._journal = self.path.with_name(f".{self.path.name}.journal")
         lines = _lines_of(self._journal, key)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._files = (_Zip if self.path.suffix.lower() == ".zip" else _Folder)(part)
+            if shards:
+                self._files = ShardArchive(part)
+            else:
+                self._files = (_Zip if self.path.suffix.lower() == ".zip" else _Folder)(part)
             lines = self._files.go_on(lines)
             with open(self._journal, "w") as file:
                 file.writelines(json.dumps(line) + "\n" for line in [key, *lines])
@@ -42,16 +51,19 @@ class Destination:
         except OSError as error:
             raise DestinationError(f"{path}: cannot be written ({error.strerror})") from None
         self.kept: dict[str, Any] = {line["name"]: line["note"] for line in lines}
+        self._lines = {line["name"]: line for line in lines}
 
-    def add(self, name: str, content: bytes, note: Any = None) -> None:
-        """Writes a file; `note`, plain values, is there again after an interruption."""
-        line = dict(name=name, note=note, **self._files.add(name, content))
+    def add(self, name: str, content: bytes, note: Any = None, shard: str | None = None) -> None:
+        """Writes a file, in shards into one of them; `note`, plain values, is there again after an
+        interruption."""
+        line = dict(name=name, note=note, **self._files.add(name, content, shard))
+        self._lines[name] = line
         self._log.write(json.dumps(line) + "\n")
         self._log.flush()
 
     def finish(self, leave_out: set[str] = frozenset()) -> None:
         """Puts everything in its place, but for some files."""
-        self._files.finish(self.path, leave_out)
+        self._files.finish(self.path, [self._lines[name] for name in leave_out])
         self._log.close()
         self._journal.unlink()
 
@@ -74,15 +86,15 @@ class _Folder:
         self.part.mkdir(exist_ok=True)
         return kept
 
-    def add(self, name: str, content: bytes) -> dict:
+    def add(self, name: str, content: bytes, shard: None) -> dict:
         path = self.part / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         return {}
 
-    def finish(self, path: Path, leave_out: set[str]) -> None:
-        for name in leave_out:
-            (self.part / name).unlink()
+    def finish(self, path: Path, leave_out: list[dict]) -> None:
+        for line in leave_out:
+            (self.part / line["name"]).unlink()
         if path.exists():
             path.rmdir()
         os.replace(self.part, path)
@@ -113,15 +125,16 @@ class _Zip:
             self._archive.NameToInfo[info.filename] = info
         return lines
 
-    def add(self, name: str, content: bytes) -> dict:
+    def add(self, name: str, content: bytes, shard: None) -> dict:
         info = _info(name)
         self._archive.writestr(info, content)
         self._file.flush()
         place = dict(offset=info.header_offset, end=self._file.tell())
         return dict(crc=info.CRC, size=info.file_size, **place)
 
-    def finish(self, path: Path, leave_out: set[str]) -> None:
-        listed = [info for info in self._archive.filelist if info.filename not in leave_out]
+    def finish(self, path: Path, leave_out: list[dict]) -> None:
+        names = {line["name"] for line in leave_out}
+        listed = [info for info in self._archive.filelist if info.filename not in names]
         self._archive.filelist[:] = listed
         self.close()
         os.replace(self.part, path)

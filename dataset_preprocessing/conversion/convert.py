@@ -4,7 +4,7 @@ import io
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -25,9 +25,11 @@ from dataset_preprocessing.conversion.pictures import (
     is_grey,
     transformed,
 )
-from dataset_preprocessing.conversion.sources import Label, Source, open_source
+from dataset_preprocessing.conversion.shard_archive import ShardPlan, plan_shards
+from dataset_preprocessing.conversion.sources import PROVENANCE, Label, Source, open_source
 from training.cameras import LABEL_SIZE, check_label
 from training.label_file import LABEL_FILE
+from training.sampling_weights import yaw_weights
 
 _SHOWN = 20  # problems that are listed
 _CHUNK = 8
@@ -86,6 +88,8 @@ def convert(
     on_error: str = "stop",
     workers: int = 1,
     verbose: bool = False,
+    shard_size: int | None = None,
+    rebalance: str | None = None,
 ) -> Report:
     """Makes a dataset of a source of pictures.
 
@@ -95,8 +99,11 @@ def convert(
     Args:
         on_error: 'stop' writes nothing if anything is wrong, 'skip' leaves out what is.
         workers: processes.
+        shard_size: most pictures of a tar shard; None: no shards, unless `dest` names them.
+        rebalance: 'yaw' gives pictures from rare sides larger weights (`yaw_weights`); None keeps
+            the weights of the source.
 
-    Raises SourceError, DestinationError, ConversionError with all problems.
+    Raises SourceError, DatasetError, DestinationError, ConversionError with all problems.
     """
     pictures = open_source(source)
     pictures.limit(max_images)
@@ -107,36 +114,101 @@ def convert(
     if wrong and on_error == "stop":
         raise _failure(report)
     todo = [index for index in range(len(pictures)) if index not in wrong]
+    weights = _weights(pictures, todo, rebalance)
+    plan = plan_shards(dest, shard_size, len(pictures))
     key = dict(source=str(Path(source).resolve()), names=pictures.names, recipe=asdict(recipe))
-    shapes: dict[int, tuple[int, ...]] = {}
-    labels: dict[int, Label] = {}
-    with closing(Destination(dest, key)) as destination:
-        for index, made in _progress(
-            _make_all(pictures, recipe, todo, workers, destination), verbose
-        ):
-            if made.problem is not None:
-                report.problems.append(f"{pictures.names[index]}: {made.problem}")
-            elif made.shape is None:
-                report.dropped += 1
-            else:
-                if made.png is not None:
-                    note = dict(label=made.label, shape=made.shape)
-                    destination.add(picture_name(index), made.png, note)
-                shapes[index], labels[index] = tuple(made.shape), made.label
-        odd = _odd_ones(shapes)
+    if plan is not None or weights:
+        key |= dict(shards=plan and plan.names, weights=sorted(weights.items()))
+    folder = dest if plan is None else plan.folder
+    with closing(Destination(folder, key, shards=plan is not None)) as destination:
+        made = _make_all(pictures, recipe, todo, workers, destination)
+        writer = _Writer(destination, plan, weights, pictures, report)
+        for index, picture in _progress(made, verbose):
+            writer.write(index, picture)
+        odd = _odd_ones(writer.shapes)
         report.problems += [f"{pictures.names[k]}: {problem}" for k, problem in odd.items()]
         if report.problems and on_error == "stop":
             raise _failure(report)
-        kept = [index for index in sorted(labels) if index not in odd]
-        if not kept:
+        if len(odd) == len(writer.labels):
             raise ConversionError(f"{source}: no picture is left to be written")
-        entries = [[picture_name(index), labels[index]] for index in kept]
-        complete = all(label is not None for _, label in entries)
-        content = json.dumps(dict(labels=entries if complete else None))
-        destination.add(LABEL_FILE, content.encode())
-        destination.finish(leave_out={picture_name(index) for index in odd})
-    report.written, report.has_labels = len(kept), complete
+        writer.finish(odd)
     return report
+
+
+class _Writer:
+    """Puts what was made into a destination, and keeps account."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        plan: ShardPlan | None,
+        weights: dict[int, float],
+        pictures: Source,
+        report: Report,
+    ):
+        self.destination, self.plan, self.weights = destination, plan, weights
+        self.pictures, self.report = pictures, report
+        self.shapes: dict[int, tuple[int, ...]] = {}
+        self.labels: dict[int, Label] = {}
+
+    def write(self, index: int, made: _Made) -> None:
+        """A picture, in shards with its label, or why there is none."""
+        if made.problem is not None:
+            self.report.problems.append(f"{self.pictures.names[index]}: {made.problem}")
+        elif made.shape is None:
+            self.report.dropped += 1
+        else:
+            shard = None if self.plan is None else self.plan.shard_of(index)
+            if made.png is not None:
+                note = dict(label=made.label, shape=made.shape)
+                self.destination.add(picture_name(index), made.png, note, shard)
+            if shard is not None and made.label is not None:
+                self._write_label(index, made.label, shard)
+            self.shapes[index], self.labels[index] = tuple(made.shape), made.label
+
+    def _write_label(self, index: int, label: Label, shard: str) -> None:
+        name = _label_name(index)
+        if name not in self.destination.kept:
+            weight = dict(weight=self.weights[index]) if self.weights else {}
+            content = json.dumps(dict(label=label, **weight))
+            self.destination.add(name, content.encode(), None, shard)
+
+    def finish(self, odd: Iterable[int]) -> None:
+        """The labels of all, and the dataset in its place without the pictures `odd`."""
+        names = {index: picture_name(index) for index in sorted(self.labels)}
+        for index in odd:
+            del names[index]
+        labels = [[name, self.labels[index]] for index, name in names.items()]
+        complete = all(label is not None for _, label in labels)
+        content = dict(labels=labels if complete and self.plan is None else None)
+        if self.weights and self.plan is None:
+            content["weights"] = [[name, self.weights[index]] for index, name in names.items()]
+        if self.pictures.provenance is not None:
+            content[PROVENANCE] = self.pictures.provenance
+        if self.plan is None or PROVENANCE in content:
+            self.destination.add(LABEL_FILE, json.dumps(content).encode())
+        leave_out = {picture_name(index) for index in odd}
+        if self.plan is not None and complete:
+            leave_out |= {_label_name(index) for index in odd}
+        self.destination.finish(leave_out)
+        self.report.written, self.report.has_labels = len(labels), complete
+
+
+def _label_name(index: int) -> str:
+    """Of the label of a picture in a shard."""
+    return picture_name(index).removesuffix("png") + "json"
+
+
+def _weights(pictures: Source, todo: list[int], rebalance: str | None) -> dict[int, float]:
+    """How often each picture is to be drawn, by number; empty where nothing says so."""
+    if rebalance is not None:
+        labels = [pictures.labels[index] for index in todo]
+        if not labels or not all(isinstance(label, list) for label in labels):
+            raise ConversionError(f"--rebalance={rebalance}: the pictures have no cameras")
+        return dict(zip(todo, yaw_weights(np.array(labels)).tolist(), strict=True))
+    if pictures.weights is None:
+        return {}
+    return {index: pictures.weights[index] for index in todo}
 
 
 def picture_name(index: int) -> str:

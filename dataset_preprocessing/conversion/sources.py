@@ -1,4 +1,4 @@
-"""Where pictures come from: folders, zips, LSUN databases, CIFAR-10, MNIST.
+"""Where pictures come from: folders, zips, tar shards, LSUN databases, CIFAR-10, MNIST.
 
 Every source is a list of names in a fixed order, a label for each or None, and the content of each:
 bytes of an encoded file or pixels. Sources may be pickled, so that several processes can read them.
@@ -10,7 +10,6 @@ import json
 import os
 import pickle
 import tarfile
-import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from training.label_file import LABEL_FILE
+from training.dataset_files import open_files
+from training.label_file import LABEL_FILE, DatasetError, parse_weights
+from training.shards import is_shards
 
 Label = list[float] | int | None
+
+PROVENANCE = "provenance"  # entry of a dataset.json: what pictures and labels were made with
 
 
 class SourceError(OSError):
@@ -31,11 +34,14 @@ class Source(ABC):
     """Pictures by number.
 
     names: of all pictures; labels: of each, None where there is none. `has_labels` says whether the
-    source has labels at all.
+    source has labels at all. weights: how often each is to be drawn in training, None where nothing
+    says so. provenance: what a dataset.json says of its making.
     """
 
     names: list[str]
     labels: list[Label]
+    weights: list[float] | None = None
+    provenance: dict[str, Any] | None = None
 
     @abstractmethod
     def read(self, index: int) -> bytes | np.ndarray:
@@ -55,51 +61,41 @@ class Source(ABC):
 
 
 class FileSource(Source):
-    """Pictures below a folder, with the dataset.json at its root."""
+    """Pictures in a folder, a zip or tar shards, with a dataset.json at its root, or what stands
+    for it in shards."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        found = [
-            Path(place, name).relative_to(folder).as_posix()
-            for place, _, names in os.walk(folder)
-            for name in names
-        ]
-        self.names = _pictures(found, folder)
-        content = (folder / LABEL_FILE).read_bytes() if LABEL_FILE in found else None
-        self.labels = _labels(content, self.names, folder / LABEL_FILE)
+    def __init__(self, path: str | Path):
+        try:
+            self._files = open_files(path)
+            self.names = _pictures(self._files.names, path)
+            content = self._label_content()
+            where = f"{path}/{LABEL_FILE}"
+            weights = parse_weights(content, self.names, where)
+        except DatasetError as error:
+            raise SourceError(str(error)) from None
+        self.labels = _labels(content, self.names, where)
+        self.weights = None if weights is None else weights.tolist()
+        found = content.get(PROVENANCE) if isinstance(content, dict) else None
+        self.provenance = found if isinstance(found, dict) else None
 
     def read(self, index: int) -> bytes:
-        return (self.folder / self.names[index]).read_bytes()
+        return self._files.read(self.names[index])
 
+    def limit(self, count: int | None) -> None:
+        super().limit(count)
+        self.weights = self.weights and self.weights[:count]
 
-class ZipSource(Source):
-    """Pictures in a zip, with the dataset.json at its root."""
-
-    def __init__(self, path: Path):
-        self.path = path
+    def _label_content(self) -> Any:
+        content = self._files.labels()
+        if content is not None or LABEL_FILE not in self._files.names:
+            return content
         try:
-            with zipfile.ZipFile(path) as archive:
-                found = [name for name in archive.namelist() if not name.endswith("/")]
-                content = archive.read(LABEL_FILE) if LABEL_FILE in found else None
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            raise SourceError(f"{path}: not a readable zip file ({error})") from None
-        twice = {name for name in found if found.count(name) > 1} if _has_doubles(found) else set()
-        if twice:
-            raise SourceError(f"{path}: has {sorted(twice)[0]} twice; names must differ")
-        self.names = _pictures(found, path)
-        self.labels = _labels(content, self.names, path / LABEL_FILE)
-        self._archive: tuple[int, zipfile.ZipFile] | None = None
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_archive": None}
-
-    def read(self, index: int) -> bytes:
-        if self._archive is None or self._archive[0] != os.getpid():
-            self._archive = (os.getpid(), zipfile.ZipFile(self.path))
-        try:
-            return self._archive[1].read(self.names[index])
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-            raise SourceError(f"not readable ({error})") from None
+            return json.loads(self._files.read(LABEL_FILE))
+        except (OSError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise SourceError(
+                f"{self._files.path}/{LABEL_FILE}: must be JSON with a list of labels ({reason})"
+            ) from None
 
 
 class LmdbSource(Source):
@@ -151,6 +147,8 @@ class ArraySource(Source):
 def open_source(source: str | Path) -> Source:
     """The source that a path means. Raises SourceError."""
     path = Path(source)
+    if is_shards(source):
+        return FileSource(source)
     if not path.exists():
         raise SourceError(f"{source}: no such file or folder")
     if path.is_dir():
@@ -160,14 +158,14 @@ def open_source(source: str | Path) -> Source:
     if path.name == "train-images-idx3-ubyte.gz":
         return _mnist(path)
     if path.suffix.lower() == ".zip":
-        return ZipSource(path)
+        return FileSource(path)
     raise SourceError(
-        f"{source}: unknown kind of file; must be a folder, a .zip, a folder ending in _lmdb, "
-        "cifar-10-python.tar.gz or train-images-idx3-ubyte.gz"
+        f"{source}: unknown kind of file; must be a folder, a .zip, .tar shards, a folder ending "
+        "in _lmdb, cifar-10-python.tar.gz or train-images-idx3-ubyte.gz"
     )
 
 
-def _pictures(found: list[str], where: Path) -> list[str]:
+def _pictures(found: list[str], where: str | Path) -> list[str]:
     Image.init()
     names = sorted(n for n in found if os.path.splitext(n)[1].lower() in Image.EXTENSION)
     if not names:
@@ -175,16 +173,12 @@ def _pictures(found: list[str], where: Path) -> list[str]:
     return names
 
 
-def _has_doubles(names: list[str]) -> bool:
-    return len(set(names)) != len(names)
-
-
-def _labels(content: bytes | None, names: list[str], where: Path) -> list[Label]:
-    """Labels from a dataset.json by name; None where it has none."""
+def _labels(content: Any, names: list[str], where: str) -> list[Label]:
+    """Labels by name from the content of a dataset.json; None where it has none."""
     if content is None:
         return [None] * len(names)
     try:
-        entries = json.loads(content)["labels"]
+        entries = content["labels"]
         by_name = {name.replace("\\", "/"): label for name, label in entries or []}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise SourceError(

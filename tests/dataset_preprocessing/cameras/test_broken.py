@@ -180,4 +180,4 @@ def test_a_zip_cannot_reach_outside(refused, tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.write(tmp_path / "000.png", "../000.png")
         archive.writestr("dataset.json", json.dumps(dict(labels=labels)))
-    assert "../000.png must be the name of a picture inside" in refused(path)
+    assert "a file called '../000.png'; names must stay inside" in refused(path)
