@@ -18,7 +18,7 @@ MODES = ("orig", "cor")
 _FOCAL = 2985.29  # pixels: 1015 of 224, enlarged to 1024 and by 300 / 466.285
 _SIDE = 700
 _CAMERA = np.array([0.0, 0.0, 10.0])  # where the estimator's camera stands
-_SCALE, _SHIFT = 0.27, np.array([0.0, 0.006, 0.161])  # from its world to that of EG3D
+SCALE, SHIFT = 0.27, np.array([0.0, 0.006, 0.161])  # from its world to that of EG3D
 _RADIUS = 2.7
 _PIVOT = np.array([0.0, 0.0, 0.175])
 _FLIP = np.diag([1.0, -1.0, -1.0])
@@ -41,7 +41,7 @@ def read(source: Path, gallery: Gallery, mode: str = "orig") -> PosedPictures:
     names, poses = [], []
     for file in sorted(source.glob("*.mat")):
         names.append(gallery.find(file.stem))
-        poses.append(to_radius(camera_of(*_load(file)), mode))
+        poses.append(to_radius(camera_of(*load(file)), mode))
     return assemble(names, np.array(poses), [lens] * len(names))
 
 
@@ -50,14 +50,14 @@ def camera_of(angle: np.ndarray, trans: np.ndarray) -> np.ndarray:
     turn = Rotation.from_euler("xyz", angle).as_matrix().T
     pose = np.eye(4)
     pose[:3, :3] = turn @ _FLIP
-    pose[:3, 3] = -_SCALE * turn @ (trans - _CAMERA) + _SHIFT
+    pose[:3, 3] = -SCALE * turn @ (trans - _CAMERA) + SHIFT
     return pose
 
 
 def coefficients_of(pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """angle [3] and trans [3] of a cam2world [4, 4]: the inverse of `camera_of`."""
     turn = pose[:3, :3] @ _FLIP
-    trans = _CAMERA - turn.T @ ((pose[:3, 3] - _SHIFT) / _SCALE)
+    trans = _CAMERA - turn.T @ ((pose[:3, 3] - SHIFT) / SCALE)
     return Rotation.from_matrix(turn.T).as_euler("xyz"), trans
 
 
@@ -71,7 +71,8 @@ def to_radius(pose: np.ndarray, mode: str) -> np.ndarray:
     return moved
 
 
-def _load(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def load(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """angle [3] and trans [3] of a file of results. Raises CameraError."""
     try:
         content = scipy.io.loadmat(str(file), variable_names=("angle", "trans"))
         values = [np.asarray(content[key], dtype=np.float64) for key in ("angle", "trans")]

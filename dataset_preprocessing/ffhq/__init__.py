@@ -1,0 +1,1 @@
+"""FFHQ and faces in photographs as posed datasets: `python -m dataset_preprocessing.ffhq`."""

@@ -1,0 +1,189 @@
+"""The two steps that make FFHQ's crops: aligned pictures of 1500, then crops of 512."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset_preprocessing.faces import landmarks
+from dataset_preprocessing.faces.alignment import OUTPUT_SIZE, TRANSFORM_SIZE, align_face
+from dataset_preprocessing.faces.crop import CropSettings, crop_face
+from dataset_preprocessing.faces.pictures import mirror_name, pictures_in, read_rgb, to_png
+from dataset_preprocessing.faces.steps import (
+    Job,
+    PreprocessingError,
+    Step,
+    problems_error,
+    provenance_of,
+)
+from dataset_preprocessing.ffhq.listing import File
+
+PARAMETERS_FILE = "cropping_params.json"
+
+
+def align_step(
+    files: list[File],
+    source: str | Path,
+    output_size: int = OUTPUT_SIZE,
+    transform_size: int = TRANSFORM_SIZE,
+) -> Step:
+    """The step that aligns listed pictures in a folder by their 68 landmarks, as NUMBER.png.
+
+    Raises PreprocessingError with all files that are missing or have no landmarks.
+    """
+    jobs: dict[str, Job] = {}
+    problems = []
+    for file in files:
+        path = Path(source) / file.path
+        if not path.is_file():
+            problems.append(f"{path}: no such file")
+        elif file.landmarks is None:
+            problems.append(f"{path}: the list has no landmarks of it")
+        else:
+            points = landmarks.five_of_68(np.array(file.landmarks))
+            jobs[f"{file.number:05d}.png"] = _align_job(path, points, output_size, transform_size)
+    if problems:
+        raise problems_error(problems)
+    return Step("align", make_aligned, jobs, dict(output=output_size, transform=transform_size))
+
+
+def align_own_step(
+    source: str | Path,
+    points: str | Path,
+    output_size: int = OUTPUT_SIZE,
+    transform_size: int = TRANSFORM_SIZE,
+) -> Step:
+    """The step that aligns the pictures in a folder by five landmarks each, in files NAME.txt of
+    another. Raises PreprocessingError."""
+    pairs = pictures_with_points(source, points)
+    jobs = {
+        f"{stem}.png": _align_job(path, found, output_size, transform_size)
+        for stem, (path, found) in pairs.items()
+    }
+    settings = dict(output=output_size, transform=transform_size)
+    return Step("align", make_aligned, jobs, settings, provenance_of(points))
+
+
+def pictures_with_points(
+    source: str | Path, points: str | Path
+) -> dict[str, tuple[Path, np.ndarray]]:
+    """{stem: (picture, landmarks [5, 2])} of the pictures of which there are landmarks.
+
+    Raises PreprocessingError with all files of landmarks that are broken or have no picture.
+    """
+    pictures = pictures_in(source)
+    found, problems = {}, []
+    for path in sorted(Path(points).glob("*.txt")):
+        if path.stem not in pictures:
+            problems.append(f"{path}: there is no picture {path.stem} in {source}")
+            continue
+        try:
+            found[path.stem] = (pictures[path.stem], landmarks.read_points(path))
+        except PreprocessingError as error:
+            problems.append(str(error))
+    if problems:
+        raise problems_error(problems)
+    if not found:
+        raise PreprocessingError(
+            f"{points}: has no landmarks, files NAME.txt with five lines 'x y'"
+        )
+    return found
+
+
+def crop_step(
+    source: str | Path,
+    parameters: str | Path,
+    mirror: bool = False,
+    compress_level: int = 0,
+) -> Step:
+    """The step that crops aligned pictures, in a folder or below, as `cropping_params.json` says;
+    with `mirror`, their mirror images beside them.
+
+    Raises PreprocessingError with all pictures that have no parameters, or wrong ones.
+    """
+    by_stem = read_parameters(parameters)
+    jobs: dict[str, Job] = {}
+    problems = []
+    for stem, path in pictures_in(source, below=True).items():
+        if stem not in by_stem:
+            problems.append(f"{path}: {parameters} has no entry for it")
+            continue
+        job = dict(picture=str(path), size=path.stat().st_size, **by_stem[stem])
+        job = dict(job, compress_level=compress_level)
+        add_crop(jobs, f"{stem}.png", job, mirror)
+    if problems:
+        raise problems_error(problems)
+    return Step("crop", make_crop, jobs, dict(mirror=mirror), provenance_of(source))
+
+
+def add_crop(jobs: dict[str, Job], name: str, job: Job, mirror: bool) -> None:
+    """Adds the job of a crop; with `mirror`, also that of its mirror image."""
+    jobs[name] = dict(job, mirror=False)
+    if mirror:
+        jobs[mirror_name(name)] = dict(job, mirror=True)
+
+
+def crop_job(points: np.ndarray, model: np.ndarray, settings: CropSettings) -> dict[str, Any]:
+    """The parameters of a crop, as plain values."""
+    return dict(points=points.tolist(), model=model.tolist(), **asdict(settings))
+
+
+def read_parameters(path: str | Path) -> dict[str, dict[str, Any]]:
+    """`crop_job`s by the stem of the picture, from {name: {lm, lm3d_std, rescale_factor,
+    center_crop_size, output_size}}. Raises PreprocessingError with all entries that are wrong."""
+    path = Path(path)
+    if not path.is_file():
+        raise PreprocessingError(
+            f"{path}: no such file; it is {PARAMETERS_FILE}, which the EG3D authors host for FFHQ; "
+            "get it and name it with --params"
+        )
+    try:
+        entries = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise PreprocessingError(f"{path}: must be {{name: parameters}}") from None
+    found, problems = {}, []
+    for name, entry in entries.items():
+        try:
+            points = landmarks.check_points(entry["lm"])
+            model = landmarks.check_points(entry["lm3d_std"], 3)
+            found[Path(name).stem] = crop_job(points, model, _settings(entry))
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"has no {error}" if isinstance(error, KeyError) else error
+            problems.append(f"{path}: {name}: {reason}")
+    if problems:
+        raise problems_error(problems)
+    return found
+
+
+def make_aligned(job: Job) -> bytes:
+    """The aligned picture of a job. Raises PreprocessingError, PictureError, OSError."""
+    pixels = read_rgb(Path(job["picture"]).read_bytes())
+    points = np.array(job["points"])
+    return to_png(align_face(pixels, points, job["output"], job["transform"]))
+
+
+def make_crop(job: Job) -> bytes:
+    """The crop of a job, or its mirror image. Raises PreprocessingError, PictureError, OSError."""
+    pixels = read_rgb(Path(job["picture"]).read_bytes())
+    sizes = (job["rescale_factor"], job["center_crop_size"], job["output_size"])
+    crop = crop_face(pixels, np.array(job["points"]), np.array(job["model"]), CropSettings(*sizes))
+    if job["mirror"]:
+        crop = np.ascontiguousarray(crop[:, ::-1])
+    return to_png(crop, job["compress_level"])
+
+
+def _align_job(path: Path, points: np.ndarray, output: int, transform: int) -> Job:
+    job = dict(picture=str(path), size=path.stat().st_size, points=points.tolist())
+    return dict(job, output=output, transform=transform)
+
+
+def _settings(entry: dict[str, Any]) -> CropSettings:
+    sizes = (float(entry["rescale_factor"]), *(int(entry[k]) for k in _SIZES))
+    if not all(0 < size < 1 << 14 for size in sizes):
+        raise ValueError(f"rescale_factor, {' and '.join(_SIZES)} must be above 0, not {sizes}")
+    return CropSettings(*sizes)
+
+
+_SIZES = ("center_crop_size", "output_size")

@@ -1,0 +1,1 @@
+"""ShapeNet's cars as a posed dataset: `python -m dataset_preprocessing.shapenet_cars`."""
