@@ -78,7 +78,8 @@ class DiscriminatorBlock(torch.nn.Module):
         """(x [N, tmp, R, R] or None, img [N, C, R, R] or None) -> (x at R / 2, img at R / 2)."""
         source = img if x is None else x
         half = self.use_fp16 and not force_fp32 and source.device.type == "cuda"
-        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        channels_last = self.channels_last or half  # tensor cores read half precision so
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         cast = dict(dtype=torch.float16 if half else torch.float32, memory_format=layout)
 
         if x is not None:

@@ -3,14 +3,16 @@ mapping network and the modulated convolution (Karras et al., StyleGAN2, 2020, s
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import persistence
-from torch_utils.ops import bias_act, fma, upfirdn2d
+from torch_utils.ops import bias_act, upfirdn2d
 from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.epilogue import Epilogue
 
 
 def normalize_2nd_moment(x: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
@@ -30,6 +32,7 @@ def modulated_conv2d(
     demodulate: bool = True,
     flip_weight: bool = True,
     fused_modconv: bool = True,
+    epilogue: Epilogue | None = None,
 ) -> Tensor:
     """Convolution whose input channels are scaled per sample (StyleGAN2, equations 1 to 3).
 
@@ -43,6 +46,8 @@ def modulated_conv2d(
         fused_modconv: put the scales into the weights where one set serves the whole call, i.e.
             for a batch of one. A larger batch would need a grouped convolution, which is slower
             than scaling the activations, and equals it up to rounding.
+        epilogue: what is done to the result, in the same pass as the demodulation; then the noise
+            is part of it.
 
     Returns:
         [N, O, H', W'] in the dtype of `x`.
@@ -65,19 +70,26 @@ def modulated_conv2d(
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
 
-    x = conv2d_resample(
+    return conv2d_resample(
         x=x,
-        w=weight.to(x.dtype),
+        w=weights_for(x, weight),
         f=resample_filter,
         up=up,
         down=down,
         padding=padding,
         flip_weight=flip_weight,
+        epilogue=replace(epilogue or Epilogue(noise=noise), scale=scale),
     )
-    if scale is not None:
-        scale = scale.to(x.dtype)[:, :, None, None]
-        return x * scale if noise is None else fma.fma(x, scale, noise.to(x.dtype))
-    return x if noise is None else x.add_(noise.to(x.dtype))
+
+
+def weights_for(x: Tensor, weight: Tensor) -> Tensor:
+    """`weight` in the dtype of `x` and, on a GPU, in its memory format: otherwise every
+    convolution and each of its gradients would convert it again."""
+    if x.device.type != "cuda":
+        return weight.to(x.dtype)
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.preserve_format
+    return weight.to(x.dtype, memory_format=layout)
 
 
 @persistence.persistent_class
@@ -172,16 +184,16 @@ class Conv2dLayer(torch.nn.Module):
 
     def forward(self, x: Tensor, gain: float = 1) -> Tensor:
         """Convolves, adds the bias and activates; `gain` multiplies the result and its clamp."""
-        x = conv2d_resample(
+        return conv2d_resample(
             x=x,
-            w=(self.weight * self.weight_gain).to(x.dtype),
+            w=weights_for(x, self.weight * self.weight_gain),
             f=self.resample_filter,
             up=self.up,
             down=self.down,
             padding=self.padding,
             flip_weight=self.up == 1,
+            epilogue=activation_of(self, gain, bias=self.bias),
         )
-        return activate(x, self.bias, self, gain)
 
     def extra_repr(self) -> str:
         """Sizes, activation and rate change, for `print`."""
@@ -189,15 +201,14 @@ class Conv2dLayer(torch.nn.Module):
         return f"{sizes}, up={self.up}, down={self.down}"
 
 
-def activate(x: Tensor, bias: Tensor | None, layer: torch.nn.Module, gain: float) -> Tensor:
-    """Bias, activation, gain and clamp as `layer` asks for; may overwrite `x`."""
-    return bias_act.bias_act(
-        x,
-        None if bias is None else bias.to(x.dtype),
+def activation_of(layer: torch.nn.Module, gain: float, **parts: Tensor | None) -> Epilogue:
+    """Activation, gain and clamp as `layer` asks for, after the other parts of an epilogue; `gain`
+    multiplies the result and its clamp."""
+    return Epilogue(
         act=layer.activation,
         gain=layer.act_gain * gain,
         clamp=None if layer.conv_clamp is None else layer.conv_clamp * gain,
-        inplace=True,
+        **parts,
     )
 
 

@@ -9,11 +9,12 @@ from torch import Tensor
 
 from torch_utils import misc, persistence
 from torch_utils.ops import bias_act, upfirdn2d
+from torch_utils.ops.epilogue import Epilogue
 from training.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
     MappingNetwork,
-    activate,
+    activation_of,
     modulated_conv2d,
 )
 
@@ -73,26 +74,25 @@ class SynthesisLayer(torch.nn.Module):
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {NOISE_MODES}, not {noise_mode!r}")
         misc.assert_shape(x, [None, self.in_channels, *[self.resolution // self.up] * 2])
-        x = modulated_conv2d(
+        return modulated_conv2d(
             x=x,
             weight=self.weight,
             styles=self.affine(w),
-            noise=self._noise(x, noise_mode),
             up=self.up,
             padding=self.padding,
             resample_filter=self.resample_filter,
             flip_weight=self.up == 1,
             fused_modconv=fused_modconv,
+            epilogue=activation_of(self, gain, bias=self.bias, **self._noise(x, noise_mode)),
         )
-        return activate(x, self.bias, self, gain)
 
-    def _noise(self, x: Tensor, mode: str) -> Tensor | None:
+    def _noise(self, x: Tensor, mode: str) -> dict[str, Tensor]:
         if not self.use_noise or mode == "none":
-            return None
+            return {}
         if mode == "const":
-            return self.noise_const * self.noise_strength
+            return dict(noise=self.noise_const, strength=self.noise_strength)
         size = (x.shape[0], 1, self.resolution, self.resolution)
-        return torch.randn(size, device=x.device) * self.noise_strength
+        return dict(noise=torch.randn(size, device=x.device), strength=self.noise_strength)
 
     def extra_repr(self) -> str:
         """Sizes, for `print`."""
@@ -129,14 +129,14 @@ class ToRGBLayer(torch.nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
         """x [N, I, R, R], w [N, w_dim] -> [N, O, R, R]."""
-        x = modulated_conv2d(
+        return modulated_conv2d(
             x=x,
             weight=self.weight,
             styles=self.affine(w) * self.weight_gain,
             demodulate=False,
             fused_modconv=fused_modconv,
+            epilogue=Epilogue(bias=self.bias, clamp=self.conv_clamp),
         )
-        return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp, inplace=True)
 
 
 @persistence.persistent_class
@@ -248,8 +248,8 @@ class SynthesisBlock(torch.nn.Module):
 
     def _cast(self, x: Tensor, ws: Tensor, force_fp32: bool) -> Tensor:
         half = self.use_fp16 and not force_fp32 and ws.device.type == "cuda"
-        # CPU convolutions are up to twice as fast in channels-last.
-        channels_last = self.channels_last or x.device.type == "cpu"
+        # Half precision needs channels-last for tensor cores; CPUs are up to twice as fast in it.
+        channels_last = self.channels_last or half or x.device.type == "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format
         dtype = torch.float16 if half else torch.float32
         return x.to(dtype=dtype, memory_format=layout)

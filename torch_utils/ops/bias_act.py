@@ -7,6 +7,8 @@ import torch.nn.functional as F
 
 from dnnlib.util import EasyDict
 
+from .epilogue_ops import epilogue, fits, slope_of
+
 __all__ = ["activation_funcs", "bias_act"]
 
 
@@ -50,7 +52,7 @@ def bias_act(
     `b` [x.shape[dim]] has the dtype of `x`; `act` is a key of `activation_funcs`, whose defaults
     stand for `alpha` (slope of lrelu) and `gain`; `clamp` is None or at least 0. 16-bit input is
     computed in float32 and rounded once. NaN stays NaN. Differentiable any number of times.
-    `impl` is "cuda" (the fastest version there is for the device) or "ref" (this one).
+    `impl` is "cuda" (the version of `choice`: one kernel where Triton runs) or "ref" (plain torch).
     `inplace` allows to overwrite `x`, done on the CPU only: getting memory for a large picture
     takes longer there than all the arithmetic. Raises ValueError for bad arguments.
     """
@@ -64,6 +66,9 @@ def bias_act(
     alpha = float(spec.def_alpha if alpha is None else alpha)
     gain = float(spec.def_gain if gain is None else gain)
     bias = None if b is None else _broadcast_bias(x, b, dim)
+    slope = slope_of(act, alpha)
+    if impl == "cuda" and dim % x.ndim == 1 and fits(x, slope, gain):
+        return epilogue(x, None, None, None, b, slope, gain, clamp)
 
     dtype = x.dtype
     inplace = inplace and x.device.type == "cpu"

@@ -1,8 +1,8 @@
 """Compiles Triton kernels for a GPU that need not be there, and counts what the code uses.
 
-A kernels module (`torch_utils/ops/*_triton.py`) lists its shipped configurations in
-`compile_cases() -> list[CompileCase]`. Needs Triton with compiled kernels (`TRITON_INTERPRET`
-unset) and `ptxas`, which Triton's wheel carries.
+A kernels module (`torch_utils/ops/*_triton.py`, or a sibling `compile_cases*.py`) lists its shipped
+configurations in `compile_cases() -> list[CompileCase]`. Needs Triton with compiled kernels
+(`TRITON_INTERPRET` unset) and `ptxas`, which Triton's wheel carries.
 """
 
 import importlib
@@ -61,7 +61,8 @@ def all_cases() -> list[CompileCase]:
     package = importlib.import_module(__package__)
     names = sorted(m.name for m in pkgutil.iter_modules(package.__path__))
     modules = [importlib.import_module(f"{__package__}.{n}") for n in names if _has_kernels(n)]
-    return [case for module in modules for case in module.compile_cases()]
+    listed = [m.compile_cases() for m in modules if hasattr(m, "compile_cases")]
+    return [case for cases in listed for case in cases]
 
 
 def compile_case(case: CompileCase, architecture: int) -> Usage:
@@ -100,7 +101,7 @@ def compile_case(case: CompileCase, architecture: int) -> Usage:
 
 
 def _has_kernels(module: str) -> bool:
-    return module.endswith("_triton")
+    return module.endswith("_triton") or module.startswith("compile_cases")
 
 
 def _assembled(ptx: str, name: str) -> dict[str, int]:

@@ -2,8 +2,9 @@
 
 import torch
 
-from . import conv2d_gradfix
-from .upfirdn2d import Padding, _get_filter_size, _parse_padding, upfirdn2d
+from . import conv2d_gradfix, upfirdn2d_ops
+from .epilogue import Epilogue
+from .upfirdn2d import Padding, _get_filter_size, _parse_padding, correlation_taps, upfirdn2d
 
 __all__ = ["conv2d_resample"]
 
@@ -18,6 +19,7 @@ def conv2d_resample(
     groups: int = 1,
     flip_weight: bool = True,
     flip_filter: bool = False,
+    epilogue: Epilogue | None = None,
 ) -> torch.Tensor:
     """Convolves `x` [N, I, H, W] with `w` [O, I/groups, kh, kw], resampling before and after.
 
@@ -25,16 +27,23 @@ def conv2d_resample(
     up > 1), convolve without padding, filter with `f` and keep every `down`-th pixel (only if
     down > 1). `padding` refers to the up-sampled image; what centres the filters is added to it.
     `flip_weight` correlates, as torch does; otherwise `w` is truly convolved. `f` comes from
-    `upfirdn2d.setup_filter`, None is the identity. Returns [N, O, H', W'] in the dtype of `x`;
+    `upfirdn2d.setup_filter`, None is the identity. `epilogue` is applied to the result, in the same
+    pass as the filter where that comes last. Returns [N, O, H', W'] in the dtype of `x`;
     differentiable any number of times in `x` and `w`. Raises ValueError for bad arguments.
 
     The order of the steps is chosen for cost: 1x1 kernels see the smaller image, others stride.
     """
     _check(x, w, up, down, groups)
-    kh, kw = w.shape[2:]
     pads = _total_padding(f, up, down, padding)
-    pointwise = kh == 1 and kw == 1
+    if up > 1 and down == 1 and max(w.shape[2:]) > 1:
+        x, rest = _transposed_convolution(x, w, up, pads, groups, flip_weight)
+        return _filter_and_finish(x, f, rest, up**2, flip_filter, epilogue)
+    x = _resampled(x, w, f, up, down, pads, groups, flip_weight, flip_filter)
+    return x if epilogue is None else epilogue(x)
 
+
+def _resampled(x, w, f, up, down, pads, groups, flip_weight, flip_filter) -> torch.Tensor:
+    pointwise = max(w.shape[2:]) == 1
     if pointwise and up == 1 and down > 1:
         x = upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter)
         return _convolve(x, w, groups, flip_weight)
@@ -42,8 +51,9 @@ def conv2d_resample(
         x = _convolve(x, w, groups, flip_weight)
         return upfirdn2d(x, f, up=up, padding=pads, gain=up**2, flip_filter=flip_filter)
     if up > 1:
-        x = _upsampling_convolution(x, w, f, up, pads, groups, flip_weight, flip_filter)
-        return upfirdn2d(x, f, down=down, flip_filter=flip_filter) if down > 1 else x
+        x, rest = _transposed_convolution(x, w, up, pads, groups, flip_weight)
+        x = upfirdn2d(x, f, padding=rest, gain=up**2, flip_filter=flip_filter)
+        return upfirdn2d(x, f, down=down, flip_filter=flip_filter)
     if down > 1:
         x = upfirdn2d(x, f, padding=pads, flip_filter=flip_filter)
         return _convolve(x, w, groups, flip_weight, stride=down)
@@ -83,8 +93,8 @@ def _convolve(x, w, groups: int, flip_weight: bool, stride=1, padding=0) -> torc
     return conv2d_gradfix.conv2d(x, w, stride=stride, padding=padding, groups=groups)
 
 
-def _upsampling_convolution(x, w, f, up, pads, groups, flip_weight, flip_filter) -> torch.Tensor:
-    """Zero insertion and `w` as one strided transposed convolution, then the FIR filter.
+def _transposed_convolution(x, w, up, pads, groups, flip_weight) -> tuple[torch.Tensor, list[int]]:
+    """Zero insertion and `w` as one convolution, and the padding for the filter that comes after.
 
     Filtering commutes with convolving, so the filter may come last and the inserted zeros need
     never be multiplied.
@@ -105,5 +115,19 @@ def _upsampling_convolution(x, w, f, up, pads, groups, flip_weight, flip_filter)
     # Margins that the filter would crop need not be computed at all.
     crop = [max(min(-rest[2 * axis], -rest[2 * axis + 1]), 0) for axis in range(2)]
     x = conv2d_gradfix.conv_transpose2d(x, w, stride=up, padding=(crop[1], crop[0]), groups=groups)
-    rest = [r + crop[i // 2] for i, r in enumerate(rest)]
-    return upfirdn2d(x, f, padding=rest, gain=up**2, flip_filter=flip_filter)
+    return x, [r + crop[i // 2] for i, r in enumerate(rest)]
+
+
+def _filter_and_finish(
+    x, f, pads: list[int], gain: float, flip_filter: bool, epilogue: Epilogue | None
+) -> torch.Tensor:
+    """`epilogue(upfirdn2d(x, f, ...))`, as one operator where there is a kernel for it."""
+    taps = correlation_taps(x, f, flip_filter, gain)
+    if epilogue is not None and taps.ndim == 2:
+        width = upfirdn2d_ops.output_size(x.shape[3], taps.shape[1], 1, 1, *pads[:2])
+        height = upfirdn2d_ops.output_size(x.shape[2], taps.shape[0], 1, 1, *pads[2:])
+        joinable = upfirdn2d_ops.fits(x, taps, (1, 1), (1, 1))
+        if joinable and min(height, width) > 0 and epilogue.fused(x, height, width):
+            return upfirdn2d_ops.fir_epilogue(x, taps, pads, *epilogue.operands())
+    x = upfirdn2d(x, f, padding=pads, gain=gain, flip_filter=flip_filter)
+    return x if epilogue is None else epilogue(x)

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from . import upfirdn2d_ops
+
 __all__ = ["setup_filter", "upfirdn2d", "filter2d", "upsample2d", "downsample2d"]
 
 Scaling = int | Sequence[int]
@@ -71,8 +73,9 @@ def upfirdn2d(
     `down` are factors or [x, y]; `padding` counts up-sampled pixels: one number, [x, y] or
     [x0, x1, y0, y1], negative to crop. The filter is convolved, or correlated if `flip_filter`.
     Returns [N, C, (H*up + y0 + y1 - height) // down + 1, ...] in the dtype and the memory format of
-    `x`. Differentiable any number of times in `x`, not in `f`. `impl` is "cuda" (the fastest
-    version there is for the device) or "ref" (this one). Raises ValueError for bad arguments.
+    `x`. Differentiable any number of times in `x`, not in `f`. `impl` is "cuda" (the version of
+    `choice`: a kernel where Triton runs) or "ref" (plain torch). Raises ValueError for bad
+    arguments.
     """
     if impl not in ("cuda", "ref"):
         raise ValueError(f'impl is "cuda" or "ref", got {impl!r}')
@@ -85,14 +88,18 @@ def upfirdn2d(
     if x.shape[3] * upx + px0 + px1 < fw or x.shape[2] * upy + py0 + py1 < fh:
         raise ValueError(f"{list(x.shape)} with padding {padding} is smaller than the filter")
 
-    kernel = _correlation_kernel(x, f, flip_filter, gain)
+    kernel = correlation_taps(x, f, flip_filter, gain)
+    if impl == "cuda" and upfirdn2d_ops.fits(x, kernel, (upx, upy), (downx, downy)):
+        one_pass = upfirdn2d_ops.upfirdn2d
+    else:
+        one_pass, kernel = _Pass.apply, kernel.to(x.dtype)
     squeezed = _prefers_channels_last(x)
     y = x.contiguous(memory_format=torch.channels_last) if squeezed else x
     if kernel.ndim == 2:
-        y = _Pass.apply(y, kernel, (upx, upy), (downx, downy), (px0, px1, py0, py1))
+        y = one_pass(y, kernel, (upx, upy), (downx, downy), (px0, px1, py0, py1))
     else:
-        y = _Pass.apply(y, kernel[None, :], (upx, 1), (downx, 1), (px0, px1, 0, 0))
-        y = _Pass.apply(y, kernel[:, None], (1, upy), (1, downy), (0, 0, py0, py1))
+        y = one_pass(y, kernel[None, :], (upx, 1), (downx, 1), (px0, px1, 0, 0))
+        y = one_pass(y, kernel[:, None], (1, upy), (1, downy), (0, 0, py0, py1))
     return y.contiguous() if squeezed else y
 
 
@@ -189,8 +196,10 @@ def _centred(f, padding: Padding, rule, factors: tuple[int, int] | None = None) 
     return [own + extra for own, extra in zip(padding, added, strict=True)]
 
 
-def _correlation_kernel(x, f, flip_filter: bool, gain: float) -> torch.Tensor:
-    """The taps to correlate with, gain included, in the dtype of `x`; rounded once."""
+def correlation_taps(
+    x: torch.Tensor, f: torch.Tensor | None, flip_filter: bool, gain: float
+) -> torch.Tensor:
+    """The taps to correlate `x` with, gain included, in at least the dtype of `f`."""
     if f is None:
         f = torch.ones([1, 1], device=x.device)
     kernel = f.to(torch.promote_types(f.dtype, x.dtype))
@@ -199,7 +208,7 @@ def _correlation_kernel(x, f, flip_filter: bool, gain: float) -> torch.Tensor:
     kernel = kernel * gain ** (kernel.ndim / 2)
     if not flip_filter:
         kernel = kernel.flip(tuple(range(kernel.ndim)))
-    return kernel.to(x.dtype)
+    return kernel
 
 
 def _prefers_channels_last(x: torch.Tensor) -> bool:
