@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Makes a dataset of pictures: `python dataset_tool.py --source=photos --dest=faces.zip`."""
+"""Makes a dataset of pictures: `python dataset_tool.py --source=photos --dest=faces.zip`; looks at
+one: `python dataset_tool.py inspect --source=faces.zip --dest=page.html`."""
 
 import re
+import sys
 
 import click
 
@@ -35,7 +37,21 @@ class _Crop(click.ParamType):
         return tuple(int(number) for number in found.groups())
 
 
-@click.command()
+class _Tool(click.Command):
+    """The command below, or `inspect` where that is the first word; so the published options stay
+    as they are."""
+
+    def main(self, args=None, **extra):
+        """Runs the one or the other."""
+        words = list(sys.argv[1:] if args is None else args)
+        if words[:1] != ["inspect"]:
+            return super().main(words, **extra)
+        from dataset_preprocessing.inspection.command import main as inspect
+
+        return inspect.main(words[1:], **{**extra, "prog_name": "dataset_tool.py inspect"})
+
+
+@click.command(cls=_Tool, epilog="`dataset_tool.py inspect --help`: looks at a dataset.")
 @click.option(
     "--source",
     required=True,

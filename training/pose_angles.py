@@ -31,7 +31,7 @@ def pose_angles(labels: np.ndarray) -> PoseAngles:
     pose = np.asarray(labels, dtype=np.float64)[:, :POSE_SIZE].reshape(-1, 4, 4)
     right, down, forward = (pose[:, :3, k] for k in range(3))
     up = _nearest_axis(-down.mean(0))
-    sideways, frontal = _level_axes(up)
+    sideways, frontal = level_axes(up)
     back = -forward
     across = np.cross(forward, up)
     length = np.linalg.norm(across, axis=1, keepdims=True)
@@ -53,7 +53,7 @@ def _nearest_axis(direction: np.ndarray) -> np.ndarray:
     return axis
 
 
-def _level_axes(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two axes with frontal x sideways = up: z and x of a y-up world."""
+def level_axes(up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The axes that yaw is measured from, at 90 and at 0 degrees: x and z of a y-up world."""
     frontal = np.roll(up, 1)
     return np.cross(up, frontal), frontal

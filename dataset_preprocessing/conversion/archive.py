@@ -32,7 +32,7 @@ class Destination:
 
     def __init__(self, path: str | Path, key: Any, shards: bool = False):
         self.path = Path(path)
-        _check(self.path)
+        check_destination(self.path)
         part = self.path.with_name(f".{self.path.name}.part")
         if part.is_symlink():
             raise DestinationError(f"{part}: is a link in the way; remove it")
@@ -150,7 +150,9 @@ def _info(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def _check(path: Path) -> None:
+def check_destination(path: str | Path) -> None:
+    """Raises DestinationError where something is there already."""
+    path = Path(path)
     if path.suffix.lower() == ".zip":
         if path.exists():
             raise DestinationError(f"{path}: is there already; remove it or name another one")
