@@ -78,13 +78,16 @@ class Camera:
 
 def check_label(label: Sequence[float] | np.ndarray, tolerance: float = 1e-3) -> str | None:
     """What is wrong with one camera label of 25 numbers, in one line; None if nothing is."""
-    values = np.asarray(label, dtype=np.float64)
+    try:
+        values = np.asarray(label, dtype=np.float64)
+    except OverflowError:  # an integer of hundreds of digits
+        return "camera label has a value that is not finite"
     if values.shape != (LABEL_SIZE,):
         return f"camera label has shape {values.shape}, must be {LABEL_SIZE} numbers"
-    if not np.isfinite(values).all():
-        return (
-            f"camera label has a value that is not finite at {int(np.argmin(np.isfinite(values)))}"
-        )
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(values.astype(np.float32))  # as training takes them
+    if not finite.all():
+        return f"camera label has a value that is not finite at {int(np.argmin(finite))}"
     pose, lens = values[:POSE_SIZE].reshape(4, 4), values[POSE_SIZE:].reshape(3, 3)
     if np.abs(pose[3] - (0, 0, 0, 1)).max() > tolerance:
         return f"last row of the camera pose is {pose[3].tolist()}, must be 0 0 0 1"

@@ -83,12 +83,15 @@ def _cameras(labels: list, images: list[str], where: str) -> np.ndarray:
                 "(or an integer for every image)"
             )
     try:
-        with np.errstate(over="ignore"):
-            cameras = np.array(labels, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
+        values = np.array(labels)
+    except ValueError:  # lists among the numbers
+        values = np.empty(0, dtype=object)
+    if values.dtype.kind not in "fiu":  # of text, integers without end
         raise DatasetError(
             f"{where}: label of {_not_numbers(labels, images)} must be {LABEL_SIZE} numbers"
-        ) from None
+        )
+    with np.errstate(over="ignore"):
+        cameras = values.astype(np.float32)
     bad = np.flatnonzero(~valid_labels(cameras))
     if bad.size:
         reason = check_label(cameras[bad[0]], _TOLERANCE)
@@ -116,7 +119,7 @@ def valid_labels(labels: np.ndarray, tolerance: float = _TOLERANCE) -> np.ndarra
 def _not_numbers(labels: list, images: list[str]) -> str:
     """Name of the first image whose label is not made of numbers."""
     for name, label in zip(images, labels, strict=True):
-        if not all(isinstance(value, int | float) for value in label):
+        if not all(isinstance(v, float) or isinstance(v, int) and abs(v) < 2**63 for v in label):
             return name
     return images[0]
 

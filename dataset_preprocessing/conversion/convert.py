@@ -319,8 +319,12 @@ def _wrong_labels(pictures: Source) -> dict[int, str]:
     if not pictures.has_labels:
         return {}
     found = {}
+    kinds = Counter(type(label) for label in pictures.labels if type(label) in (int, list))
+    usual = kinds.most_common(1)[0][0] if kinds else list
     for index, (name, label) in enumerate(zip(pictures.names, pictures.labels, strict=True)):
         problem = _wrong_label(label)
+        if problem is None and type(label) is not usual:
+            problem = "has a class, most have cameras" if usual is list else "has no class"
         if problem is not None:
             found[index] = f"{name}: {problem}"
     return found

@@ -7,6 +7,7 @@ import numpy as np
 from training.cameras import FARTHEST_CENTRE, LABEL_SIZE, POSE_SIZE, check_label
 
 _TOLERANCE = 1e-3  # of training.cameras.check_label
+_LARGEST = 1e30
 _UNEVEN = 1.2  # ratio of the axes' lengths up to which a matrix is taken for a rotation
 _AWAY = 0.8  # share of cameras that look away from what all look at, from which axes are OpenGL's
 _OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
@@ -28,9 +29,9 @@ def mend_label(label: object, width: int, height: int) -> Mended:
         return Mended(None, problem="has no camera in dataset.json")
     if len(label) != LABEL_SIZE:
         return Mended(None, problem=f"its label has {len(label)} numbers, must be {LABEL_SIZE}")
+    if max(map(abs, label)) > _LARGEST or not np.isfinite(label).all():
+        return Mended(None, problem="camera label has a value that is not finite")
     values = np.array(label, dtype=np.float64)
-    if not np.isfinite(values).all():
-        return Mended(None, problem=check_label(values))
     pose, lens = values[:POSE_SIZE].reshape(4, 4), values[POSE_SIZE:].reshape(3, 3)
     mends = []
     if np.abs(pose[3] - (0, 0, 0, 1)).max() > _TOLERANCE:
