@@ -139,6 +139,6 @@ def _widest(instruction: str, ptx: str) -> int:
     widths = [0]
     for text in re.findall(instruction, ptx):
         lanes = int(m.group(1)) if (m := re.search(r"\.v(\d)", text)) else 1
-        bits, packed = re.search(r"\.[bfsu]+(8|16|32|64)(x2)?$", text).groups()
+        bits, packed = re.search(r"\.(?:bf|[bfsu])(8|16|32|64)(x2)?(?!\w)", text).groups()
         widths.append(lanes * int(bits) * (2 if packed else 1) // 8)
     return max(widths)
