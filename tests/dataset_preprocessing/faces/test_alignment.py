@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dataset_preprocessing.faces import alignment
 from dataset_preprocessing.faces.alignment import align_face, face_frame
@@ -94,6 +95,41 @@ def loop_depth(shape, pad):
 def test_depth_of_the_margin():
     pad = (5, 7, 3, 4)
     assert np.allclose(alignment._depth((30, 25), pad), loop_depth((30, 25), pad))
+
+
+def test_the_margin_as_specified(monkeypatch):
+    """Pixel by pixel, with a blurred copy that is known: 0.3 of the frame wide, or as wide as it
+    has to be; the copy begins a third of the margin inside, the median at the edge."""
+    random = np.random.RandomState(0)
+    pixels = random.randint(0, 256, (50, 40, 3)).astype(np.uint8)
+    frame = face_frame(placed(0.0, 0.1, (20, 0)))  # 28.8 wide, its middle at (20, 0.44)
+    side, border = 28.8, 3
+    blurred = random.rand(3)
+    monkeypatch.setattr(alignment, "_blurred", lambda p, side: np.zeros(p.shape) + 99 * blurred)
+    found, moved = alignment._padded(Image.fromarray(pixels), frame)
+    top = 14 + border  # the frame begins at 0.44 - 14.4
+    pad = (9, top, 9, 9)  # 0.3 times 28.8
+    assert side == pytest.approx(frame.side)
+    assert found.size == (40 + 18, 50 + top + 9)
+    assert np.allclose(moved.corners - frame.corners, [9, top])
+    depth = loop_depth(found.size[::-1], pad)
+    wanted = np.zeros((*depth.shape, 3))
+    for y in range(depth.shape[0]):
+        for x in range(depth.shape[1]):
+            inside_y, inside_x = abs(y - top), abs(x - 9)
+            inside_y, inside_x = 49 - abs(49 - inside_y), 39 - abs(39 - inside_x)
+            value = pixels[inside_y, inside_x]
+            weight = min(max(3 * depth[y, x] + 1, 0), 1)
+            wanted[y, x] = (1 - weight) * value + weight * 99 * blurred
+    weight = np.clip(depth, 0, 1)[:, :, None]
+    wanted = (1 - weight) * wanted + weight * np.median(wanted, axis=(0, 1))
+    assert np.abs(np.array(found) - wanted).max() <= 0.51
+
+
+def test_a_picture_that_is_large_enough_gets_no_margin():
+    picture = Image.fromarray(np.zeros((200, 200, 3), np.uint8))
+    frame = face_frame(placed(0.2, 0.3, (100, 100)))
+    assert alignment._padded(picture, frame) == (picture, frame)
 
 
 def test_the_margin_of_a_constant_picture_is_constant():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from dataset_preprocessing.faces.crop import CropSettings, crop_face, weak_perspective
@@ -60,6 +61,24 @@ def test_published_sizes():
     # 300 counts from the centre of the lowest row.
     by_hand = (np.array(points) + 0.5) * 2 - [250, 250]
     assert np.abs(find(crop) - (by_hand * 512 / 700 - 0.5)).max() < 1.0
+
+
+@pytest.mark.parametrize("scale, angles, shift", VIEWS)
+def test_as_specified(scale, angles, shift):
+    """Word by word: the whole picture made larger, 1024 cut out, of these 700, made 512."""
+    pixels = np.random.RandomState(0).randint(0, 256, (210, 260, 3), dtype=np.uint8)
+    points = seen_from(MODEL, scale / 2, angles, np.array(shift) / 2, height=210)
+    ups = np.column_stack([points[:, 0], 209 - points[:, 1]])
+    unknown = np.column_stack([MODEL, np.ones(5)])
+    row1, row2 = np.linalg.lstsq(unknown, ups, rcond=None)[0].T
+    s = 300 / ((np.linalg.norm(row1[:3]) + np.linalg.norm(row2[:3])) / 2)
+    w, h = int(260 * s), int(210 * s)
+    left = int(w / 2 - 512 + (row1[3] - 130) * s)
+    up = int(h / 2 - 512 + (105 - row2[3]) * s)
+    picture = Image.fromarray(pixels).resize((w, h), Image.Resampling.BICUBIC)
+    picture = picture.crop((left, up, left + 1024, up + 1024)).crop((162, 162, 862, 862))
+    wanted = np.array(picture.resize((512, 512), Image.Resampling.LANCZOS))
+    assert np.array_equal(crop_face(pixels, points, MODEL), wanted)
 
 
 def test_beyond_the_picture_is_black():

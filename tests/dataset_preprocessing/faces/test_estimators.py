@@ -57,6 +57,15 @@ def test_yunet_gets_bgr_and_a_low_threshold(model, monkeypatch):
     assert stand_ins.Detector.made == [(str(model), 0.5)]
 
 
+def test_pixels_of_a_large_picture(model, monkeypatch):
+    """A quarter of 4096: the middle of the pixel 10 is that of the pixels 40 to 43."""
+    stand_ins.install_yunet(monkeypatch)
+    row = np.array([0, 0, 100, 50, *[10.0, 20] * 5, 0.95], dtype=np.float32)
+    monkeypatch.setattr(stand_ins.Detector, "detect", lambda self, bgr: (1, row[None]))
+    (found,) = open_estimator("yunet", str(model)).faces(np.zeros((2048, 4096, 3), np.uint8))
+    assert np.allclose(found.points, [[41.5, 81.5]] * 5) and found.size == 600
+
+
 def test_mediapipe(model, monkeypatch):
     mesh = np.random.RandomState(0).rand(478, 2)
     stand_ins.install_mediapipe(monkeypatch, lambda pixels: mesh if pixels.any() else None)
