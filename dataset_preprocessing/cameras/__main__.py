@@ -42,8 +42,8 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 def main(source, dest, **options):
     """Makes a dataset of pictures with cameras of another program, or the reverse.
 
-    docs/data.md describes the formats. Pictures are copied as they are: dataset_tool.py crops and
-    resizes them.
+    docs/datasets.md describes the formats. Pictures are copied as they are: dataset_tool.py crops
+    and resizes them.
     """
     if options["radius"] is not None and options["box"] is not None:
         raise click.UsageError("--radius and --box: choose one, both scale the scene")

@@ -1,4 +1,4 @@
-"""Draw the figure of docs/data.md: python -m dataset_preprocessing.procedural.figure."""
+"""Draw the figure of docs/datasets.md: python -m dataset_preprocessing.procedural.figure."""
 
 from pathlib import Path
 
