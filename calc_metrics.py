@@ -7,7 +7,7 @@ import sys
 import click
 
 from dnnlib.util import set_offline
-from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors
+from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors, ops_option
 
 NATURAL = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
@@ -48,6 +48,7 @@ def _names(ctx, param, value: str) -> list[str]:
 @click.option("--workers", type=NATURAL, help="To decode pictures.  [default: 3, at most the CPUs]")
 @click.option("--cache", type=bool, default=True, show_default=True, help="Keep real statistics.")
 @click.option("--device", help="Such as cpu.  [default: a GPU if there is one]")
+@ops_option
 @click.option("--trust", is_flag=True, help="Unpickle the file, which may run any code.")
 @click.option("--offline", is_flag=True, help="Download nothing.")
 @one_line_errors

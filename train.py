@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 CFGS = ("ffhq", "afhq", "shapenet", "demo")
 MACHINES = ("1x24gb", "1x80gb", "4x24gb", "4x80gb", "8x24gb", "8x80gb")
+OPS = ("auto", "torch", "triton")
 REBALANCE = ("yaw", "weights")
 RECOMPUTE = ("none", "renderer", "renderer+sr")
 REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
@@ -100,6 +101,7 @@ RUN = [
     ("--tf32", bool, False, "Faster float32 products on a GPU, with mantissas of 10 bits"),
     ("--deterministic", bool, False, "The same sums each time on a GPU, slower"),
     ("--compile", click.Choice(["none", "generator"]), "none", "Compile networks (torch.compile)"),
+    ("--ops", click.Choice(OPS), "auto", "Operators: kernels of Triton on a GPU, or plain torch"),
 ]
 RENDERING = [
     ("--neural_rendering_resolution_initial", POSITIVE, 64, "Side of the rendering at first"),

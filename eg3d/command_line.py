@@ -14,6 +14,7 @@ from eg3d.errors import InputError
 from eg3d.generate import JITTERS, MODES, NOISE_MODES, Style
 from eg3d.model import Model, load
 from eg3d.option_types import FiniteFloat, GridSize, Latents, Layers, Panels, SeedList
+from torch_utils.ops import choice
 from training.network_files import NetworkFileError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Panels",
     "one_line_errors",
     "open_model",
+    "ops_option",
     "shared_options",
     "without_effect",
 ]
@@ -42,6 +44,23 @@ def without_effect(name: str, reason: str, **settings: Any) -> Callable:
         name, hidden=True, expose_value=False, default=None, callback=note, **settings
     )
 
+
+def _choose_ops(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    problem = choice.why_not_triton() if value == "triton" else None
+    if problem:
+        raise click.BadParameter(f"{problem}; auto uses what there is", ctx, param)
+    choice.set_ops(value)
+
+
+ops_option = click.option(
+    "--ops",
+    type=click.Choice(choice.CHOICES),
+    envvar="EG3D_OPS",
+    show_envvar=True,
+    expose_value=False,
+    callback=_choose_ops,
+    help="Operators: kernels of Triton on a GPU, or plain PyTorch.  [default: auto]",
+)
 
 _SHARED = [
     click.option(
@@ -118,6 +137,7 @@ _SHARED = [
         help="Axis of the model's world that points up.  [default: y]",
     ),
     click.option("--device", help="Such as cpu or cuda:1.  [default: a GPU if there is one]"),
+    ops_option,
     without_effect(
         "--reload-modules",
         "not needed, networks always run the installed code",

@@ -84,9 +84,9 @@ def stat(name: str) -> Proof:
 
 
 def arithmetic(name: str) -> Proof:
-    """A switch of torch."""
+    """A switch of torch, or of our operators."""
     return Proof(
-        f"torch's switch `{name}`, read while training",
+        f"the switch `{name}`, read while training",
         lambda trial: trial.run.ticks[-1]["arithmetic"][name],
     )
 
@@ -269,6 +269,7 @@ ROWS = [
         "--compile=generator",
         Proof("number of modules that torch.compile is given", lambda trial: trial.run.compiled),
     ),
+    Row("--ops=torch", arithmetic("ops")),
     Row("--cache=ram", PRINTED_CACHE),
     Row(
         "--workers=2",

@@ -20,6 +20,7 @@ import torch
 
 import train
 from metrics.feature_metrics import FEATURE_METRICS
+from torch_utils.ops import choice
 from training import config as configuration
 from training import recomputation
 from training.config import TrainingConfig
@@ -215,12 +216,13 @@ def _quick_metrics() -> dict:
     return {m.name: replace(m, fake=replace(m.fake, count=4)) for m in found}
 
 
-def arithmetic() -> dict[str, bool]:
+def arithmetic() -> dict[str, bool | str]:
     """How torch computes in this process."""
     return dict(
         tf32=torch.backends.cuda.matmul.allow_tf32,
         autotuner=torch.backends.cudnn.benchmark,
         deterministic=torch.are_deterministic_algorithms_enabled(),
+        ops=choice.chosen_ops(),
     )
 
 
@@ -239,6 +241,7 @@ def _arithmetic_kept() -> Iterator[None]:
         torch.backends.cudnn.deterministic = cudnn_deterministic
         torch.backends.cudnn.benchmark = before["autotuner"]
         torch.use_deterministic_algorithms(before["deterministic"])
+        choice.set_ops(None)
 
 
 def _hash(content: bytes) -> str:

@@ -66,6 +66,7 @@ class TrainingConfig:
     tf32: bool = False
     deterministic: bool = False
     compile: str = "none"
+    ops: str = "auto"
     wandb: str | None = None
     checkpoint_minutes: float = 10
     nan_limit: int = 100
@@ -169,6 +170,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         tf32=opts.tf32,
         deterministic=opts.deterministic,
         compile=opts.compile,
+        ops=opts.ops,
         wandb=opts.wandb,
         checkpoint_minutes=opts.checkpoint_minutes,
         nan_limit=opts.nan_limit,

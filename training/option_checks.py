@@ -4,6 +4,7 @@ import math
 import re
 
 import dnnlib
+from torch_utils.ops import choice
 from training.loss import REG_TYPES
 from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
 from training.triplane import PLANE_RESOLUTION
@@ -22,6 +23,7 @@ def check_values(opts: dnnlib.EasyDict) -> None:
     for name, value in opts.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise OptionError(f"--{name}={value}: must be a finite number")
+    _check_ops(opts)
     if opts.reg_type not in REG_TYPES:
         raise OptionError(
             f"--reg_type={opts.reg_type}: no such regulariser exists; use {', '.join(REG_TYPES)}"
@@ -41,6 +43,18 @@ def check_values(opts: dnnlib.EasyDict) -> None:
             "--gen_pose_cond=True: shows cameras to the generator's mapping network, which "
             "--cond=False forbids"
         )
+
+
+def _check_ops(opts: dnnlib.EasyDict) -> None:
+    try:
+        choice.chosen_ops()
+    except ValueError as error:
+        raise OptionError(str(error)) from None
+    problem = None
+    if opts.ops == "triton" and opts.launch == "here":
+        problem = choice.why_not_triton()
+    if problem:
+        raise OptionError(f"--ops=triton: {problem}; --ops=auto uses what there is")
 
 
 def check_batch(opts: dnnlib.EasyDict) -> int:

@@ -8,6 +8,7 @@ import tqdm
 
 import dnnlib
 from torch_utils import misc, training_stats
+from torch_utils.ops.choice import set_ops
 from training import image_grid
 from training.ada import AdaptiveStrength
 from training.config import TrainingConfig
@@ -19,12 +20,14 @@ Networks = dict[str, torch.nn.Module]
 
 def set_arithmetic(config: TrainingConfig) -> None:
     """Float32 products exact, as the published models were trained with, or with mantissas of 10
-    bits on a GPU (`tf32`); sums in an order of their own each time, or not (`deterministic`)."""
+    bits on a GPU (`tf32`); sums in an order of their own each time, or not (`deterministic`);
+    kernels of Triton or plain torch (`ops`), where "auto" leaves it to `EG3D_OPS`."""
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     products.allow_tf32 = convolutions.allow_tf32 = config.tf32
     products.allow_fp16_reduced_precision_reduction = False
     convolutions.benchmark = config.cudnn_benchmark
     convolutions.deterministic = config.deterministic
+    set_ops(None if config.ops == "auto" else config.ops)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if config.deterministic or torch.are_deterministic_algorithms_enabled():  # It takes seconds.

@@ -94,6 +94,7 @@ TEXTS = [
     ("--recompute", ["none", "renderer", "renderer+sr"], "none"),
     ("--cache", ["none", "ram", "gpu"], "none"),
     ("--compile", ["none", "generator"], "none"),
+    ("--ops", ["auto", "torch", "triton"], "auto"),
     ("--detector", None, None),
     ("--pr-detector", None, None),
     ("--wandb", None, None),

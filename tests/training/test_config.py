@@ -187,6 +187,7 @@ def test_derived_configuration_of_the_published_command():
         tf32=False,
         deterministic=False,
         compile="none",
+        ops="auto",
         wandb=None,
         checkpoint_minutes=10.0,
         nan_limit=100,
@@ -411,6 +412,17 @@ def test_options_that_cannot_be_used(arguments, words):
         configure(*arguments)
     assert "\n" not in str(error.value)
     assert not [word for word in words if word not in str(error.value)], error.value
+
+
+def test_operators_that_cannot_run(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(OptionError, match="^--ops=triton: needs a CUDA device, .* has none; --ops"):
+        configure("--ops=triton")
+    assert configure("--ops=triton", "--launch=slurm").ops == "triton"
+    monkeypatch.setenv("EG3D_OPS", "fast")
+    with pytest.raises(OptionError, match="^EG3D_OPS must be one of auto, torch, triton, not"):
+        configure()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import sys
 
 import torch
 
-__all__ = ["CHOICES", "chosen_ops", "set_ops", "triton_problem", "use_triton"]
+__all__ = ["CHOICES", "chosen_ops", "set_ops", "triton_problem", "use_triton", "why_not_triton"]
 
 CHOICES = ("auto", "torch", "triton")
 
@@ -57,6 +57,14 @@ def use_triton(x: torch.Tensor) -> bool:
     else:
         _say(f"operators: plain PyTorch, because Triton cannot be used: {problem}")
     return problem is None
+
+
+def why_not_triton() -> str | None:
+    """Why no kernel of Triton can run on this machine, in a few words; None if they can."""
+    if not _interpreted() and not torch.cuda.is_available():
+        return "needs a CUDA device, and this machine has none"
+    problem = triton_problem()
+    return None if problem is None else f"Triton cannot be used ({problem})"
 
 
 @functools.cache
