@@ -1,5 +1,6 @@
 # make demo   dataset, training, pictures and a video, on any machine, into out/demo
 # make test   the quick tests (test-slow: minutes on a CPU; test-gpu: needs a CUDA device)
+# make test-viewer  the viewer in a headless Chromium, which it sets up where apt can
 # make check  style and structure, as CI checks them (format: mend the style)
 # make clean  remove what builds, tests and the demo left; .venv and other results stay
 
@@ -10,7 +11,7 @@ NEWEST = $$(ls -t $(OUT)/training/*/network-snapshot-*.pkl | head -n 1)
 ORIGINALITY = ../shared/tools/originality.py
 
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow test-gpu check format clean
+.PHONY: demo test test-slow test-gpu test-viewer check format clean
 
 demo: $(OUT)/cars.zip
 	$(RUN) train.py --cfg=demo --data=$(OUT)/cars.zip --outdir=$(OUT)/training
@@ -35,6 +36,14 @@ test-slow: .venv/.installed
 
 test-gpu: .venv/.installed
 	$(RUN) -m pytest -q --durations=10 -m gpu
+
+# Chromium is Debian's; Playwright drives it, and brings no browser of its own.
+test-viewer: .venv/.installed
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) \
+		>/dev/null 2>&1 || { echo "test-viewer: needs chromium: apt-get install chromium"; exit 1; }
+	@$(RUN) -c "import playwright, viser" 2>/dev/null || $(RUN) -m pip install -q \
+		--disable-pip-version-check -e ".[viewer,test-viewer]"
+	$(RUN) -m pytest -q --durations=10 -m browser
 
 check: .venv/.installed
 	$(RUN) -m ruff format --check
