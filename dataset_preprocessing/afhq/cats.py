@@ -5,11 +5,9 @@ the camera stands at a fixed distance and looks at the origin.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from dataset_preprocessing.faces.pictures import (
     mirrored_png,
 )
 from dataset_preprocessing.faces.steps import Job, PreprocessingError, Step, problems_error
+from dataset_preprocessing.faces.values import numbers, parse_object
 from training.cameras import check_label
 from training.label_file import LABEL_FILE
 
@@ -75,19 +74,16 @@ def hosted_labels(path: Path, names: list[str]) -> Entries:
 def labels_of_rotations(path: Path, names: list[str]) -> Entries:
     """The labels of pictures from a cameras.json, {stem: rotation 3 x 3 of the camera}. Raises
     PreprocessingError with all pictures that have none, and all rotations that are wrong."""
-    try:
-        rotations: dict[str, Any] = dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise PreprocessingError(f"{path}: no such file") from None
-    except (ValueError, TypeError):
-        raise PreprocessingError(f"{path}: must be {{name: 3 x 3 numbers}}") from None
+    if not path.is_file():
+        raise PreprocessingError(f"{path}: no such file")
+    rotations = parse_object(path.read_bytes(), path, "{name: rotation 3 x 3, ...}")
     labels, problems = {}, []
     for stem, rotation in rotations.items():
         try:
             labels[stem] = label_of(pose_of_rotation(rotation))
             problem = check_label(labels[stem])
-        except (TypeError, ValueError):
-            problem = "must be 3 x 3 numbers"
+        except ValueError as error:
+            problem = str(error)
         problems += [f"{path}: {stem}: {problem}"] if problem else []
     if problems:
         raise problems_error(problems)
@@ -96,10 +92,11 @@ def labels_of_rotations(path: Path, names: list[str]) -> Entries:
 
 def pose_of_rotation(rotation: object) -> np.ndarray:
     """cam2world [4, 4] of a camera turned by a rotation [3, 3] that looks at the origin. Raises
-    ValueError, TypeError."""
+    ValueError."""
     pose = np.eye(4)
-    pose[:3, :3] = np.asarray(rotation, dtype=np.float64).reshape(3, 3)
-    pose[:3, 3] = -RADIUS * pose[:3, 2]
+    pose[:3, :3] = numbers("rotation", rotation, 3, 3)
+    with np.errstate(over="ignore"):  # what is no rotation is found later
+        pose[:3, 3] = -RADIUS * pose[:3, 2]
     return pose
 
 

@@ -3,9 +3,10 @@
 import os
 import zipfile
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from dataset_preprocessing.faces.steps import Job, PreprocessingError, Step, problems_error
+from dataset_preprocessing.faces.values import leads_out
 
 
 def members(path: str | Path) -> dict[str, int]:
@@ -19,7 +20,7 @@ def members(path: str | Path) -> dict[str, int]:
             found = {info.filename: info.file_size for info in archive.infolist()}
     except (zipfile.BadZipFile, OSError) as error:
         raise PreprocessingError(f"{path}: not a readable zip file ({error})") from None
-    outside = [name for name in found if _leads_out(name)]
+    outside = [name for name in found if leads_out(name)]
     if outside:
         raise problems_error([f"{path}: {name}: leads out of the folder" for name in outside])
     return {name: size for name, size in found.items() if not name.endswith("/")}
@@ -38,11 +39,6 @@ def unpack_step(path: str | Path) -> Step:
     found = members(path)
     jobs = {name: dict(archive=str(path), member=name, size=size) for name, size in found.items()}
     return Step("unpack", read_member, jobs)
-
-
-def _leads_out(name: str) -> bool:
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or ":" in path.parts[0]
 
 
 @lru_cache(maxsize=2)

@@ -22,6 +22,7 @@ from dataset_preprocessing.faces.steps import (
     problems_error,
     provenance_of,
 )
+from dataset_preprocessing.faces.values import leads_out, numbers, parse_object
 from dnnlib.util import replacing
 from training.cameras import check_label
 
@@ -77,17 +78,14 @@ def read_cameras(path: str | Path) -> Poses:
         raise PreprocessingError(
             f"{path}: no such file; `python -m dataset_preprocessing.ffhq poses` makes it"
         )
-    try:
-        entries = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        entries = {}
-    if not entries:
-        raise PreprocessingError(f"{path}: must be {{name: {{pose, intrinsics}}, ...}}")
+    entries = parse_object(path.read_bytes(), path, "{name: {pose, intrinsics}, ...}")
     poses, problems = {}, []
     for name, entry in entries.items():
-        pose, problem = _pose_of(entry)
-        poses[name] = pose
-        problems += [f"{path}: {name}: {problem}"] * (problem is not None)
+        try:
+            poses[name] = _pose_of(name, entry)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"has no {error}" if isinstance(error, KeyError) else error
+            problems.append(f"{path}: {name!a}: {reason}")
     if problems:
         raise problems_error(problems)
     return poses
@@ -120,15 +118,18 @@ def labelled_step(
     return mirrored_step(source, names, entries, provenance)
 
 
-def _pose_of(entry: object) -> tuple[np.ndarray | None, str | None]:
-    """The pose of an entry, or what is wrong with it."""
-    try:
-        pose = np.array(entry["pose"], dtype=np.float64).reshape(4, 4)
-        lens = np.array(entry["intrinsics"], dtype=np.float64).reshape(3, 3)
-    except (TypeError, KeyError, ValueError, IndexError):
-        return None, "must have a pose of 4 x 4 and intrinsics of 3 x 3 numbers"
+def _pose_of(name: str, entry: dict[str, Any]) -> np.ndarray:
+    """The pose [4, 4] of an entry. Raises KeyError, TypeError or ValueError if something is wrong
+    with it."""
+    pose = numbers("pose", entry["pose"], 4, 4)
+    lens = numbers("intrinsics", entry["intrinsics"], 3, 3)
     if lens[0, 1] != 0:
-        return None, f"its pixels have a skew of {lens[0, 1]:.4g}, must be 0"
+        raise ValueError(f"its pixels have a skew of {lens[0, 1]:.4g}, must be 0")
     if np.allclose(pose[:3, 3], 0):
-        return None, "its camera is at the origin"
-    return pose, check_label(label_of(pose))
+        raise ValueError("its camera is at the origin")
+    problem = check_label(label_of(pose))
+    if leads_out(name):
+        problem = "must be the name of a file inside the folder"
+    if problem is not None:
+        raise ValueError(problem)
+    return pose

@@ -9,6 +9,7 @@ import torch
 
 from dataset_preprocessing.conversion.sources import PROVENANCE
 from dataset_preprocessing.faces.steps import PreprocessingError, problems_error
+from dataset_preprocessing.faces.values import leads_out, numbers, parse_object
 from training.cameras import LABEL_SIZE, Camera, check_label
 from training.label_file import LABEL_FILE
 
@@ -43,17 +44,19 @@ def read_labels(content: bytes, where: str | Path) -> tuple[Entries, dict[str, A
 
     Raises PreprocessingError with all labels that are no cameras.
     """
+    form = '{"labels": [[file name, 25 numbers], ...]}'
+    found = parse_object(content, where, form)
     try:
-        found = json.loads(content)
         entries = [(name.replace("\\", "/"), label) for name, label in found["labels"]]
-        provenance = found.get(PROVENANCE, {})
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise PreprocessingError(
-            f'{where}: must be {{"labels": [[file name, 25 numbers], ...]}}'
-        ) from None
-    wrong = [f"{where}: {name}: {_wrong(label)}" for name, label in entries if _wrong(label)]
-    if wrong:
-        raise problems_error(wrong)
+        raise PreprocessingError(f"{where}: must be {form}") from None
+    problems = []
+    for name, label in entries:
+        problem = _wrong_name(name) or _wrong_label(label)
+        problems += [f"{where}: {name!a}: {problem}"] if problem else []
+    if problems:
+        raise problems_error(problems)
+    provenance = found.get(PROVENANCE)
     return entries, provenance if isinstance(provenance, dict) else {}
 
 
@@ -63,7 +66,12 @@ def read_label_file(folder: Path) -> tuple[Entries, dict[str, Any]] | None:
     return read_labels(path.read_bytes(), path) if path.is_file() else None
 
 
-def _wrong(label: object) -> str | None:
-    if not isinstance(label, list) or not all(type(v) in (int, float) for v in label):
-        return f"label must be {LABEL_SIZE} numbers"
-    return check_label(label)
+def _wrong_name(name: str) -> str | None:
+    return "must be the name of a file inside the folder" if leads_out(name) else None
+
+
+def _wrong_label(label: object) -> str | None:
+    try:
+        return check_label(numbers("label", label, LABEL_SIZE))
+    except ValueError as error:
+        return str(error)

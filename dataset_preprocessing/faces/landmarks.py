@@ -10,6 +10,7 @@ import numpy as np
 import scipy.io
 
 from dataset_preprocessing.faces.steps import PreprocessingError
+from dataset_preprocessing.faces.values import numbers
 
 NAMES = ("left eye", "right eye", "nose", "left mouth corner", "right mouth corner")
 COUNT = len(NAMES)
@@ -54,23 +55,13 @@ def read_model(path: str | Path) -> np.ndarray:
     return five_of_model(np.asarray(arrays[0], dtype=np.float64))
 
 
-def check_points(values: object, dimensions: int = 2) -> np.ndarray:
-    """Five landmarks [5, D] from plain values. Raises PreprocessingError, without saying whose."""
-    try:
-        points = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        points = np.zeros(0)
-    if points.shape != (COUNT, dimensions) or not np.isfinite(points).all():
-        raise PreprocessingError(f"landmarks must be 5 times {dimensions} finite numbers")
-    return points
-
-
 def read_points(path: str | Path) -> np.ndarray:
     """Landmarks [5, 2] of a text file with a line "x y" each. Raises PreprocessingError."""
     try:
         rows = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
-        return check_points([[float(word) for word in row] for row in rows])
-    except (PreprocessingError, ValueError):
+        values = [[float(word) for word in row] for row in rows]
+        return numbers("landmarks", values, COUNT, 2)
+    except (OSError, ValueError):
         raise PreprocessingError(
             f"{path}: must have five lines 'x y': {', '.join(NAMES)}"
         ) from None

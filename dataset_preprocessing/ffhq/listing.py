@@ -5,15 +5,13 @@ file_path, file_size, file_md5, pixel_size, pixel_md5, and mostly face_landmarks
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from dataset_preprocessing.faces.pictures import read_rgb
 from dataset_preprocessing.faces.steps import PreprocessingError, problems_error
+from dataset_preprocessing.faces.values import leads_out, numbers, parse_object
 
 LIST_FILE = "ffhq-dataset-v2.json"
 LIST_MD5 = "425ae20f06a4da1d4dc0f46d40ba5fd6"
@@ -65,17 +63,17 @@ def read_listing(path: str | Path, kinds: list[str], start: int = 0) -> list[Fil
             f"{path}: no such file; get {LIST_FILE} as https://github.com/NVlabs/ffhq-dataset "
             "says, and name it with --dataset-json"
         )
-    try:
-        content = json.loads(path.read_text())
-        items = sorted((int(number), entry) for number, entry in content.items())
-    except (ValueError, AttributeError, TypeError):
-        raise PreprocessingError(f"{path}: must be {{number: {{kind: file}}}}") from None
+    form = "{number: {kind: file, ...}, ...}"
+    content = parse_object(path.read_bytes(), path, form)
+    if not all(number.isdecimal() for number in content):
+        raise PreprocessingError(f"{path}: must be {form}")
+    items = sorted((int(number), entry) for number, entry in content.items())
     files, problems = [], []
     for number, entry in items:
         for kind in kinds if number >= start else []:
             try:
                 files.append(_file(number, kind, entry[KINDS[kind]]))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 problems.append(f"{path}: picture {number}, {KINDS[kind]}: {_reason(error)}")
     if problems:
         raise problems_error(problems)
@@ -91,29 +89,24 @@ def is_published(path: str | Path) -> bool:
 
 
 def _file(number: int, kind: str, entry: dict[str, Any]) -> File:
-    path = PurePosixPath(entry["file_path"])
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"file_path is {path}, must lie inside the folder")
+    path = str(entry["file_path"])
+    if leads_out(path):
+        raise ValueError(f"file_path is {path!a}, must lie inside the folder")
     landmarks = entry.get("face_landmarks")
-    if landmarks is not None and not _is_finite(landmarks):
-        raise ValueError("face_landmarks must be 68 x 2 numbers")
+    if landmarks is not None:
+        landmarks = numbers("face_landmarks", landmarks, 68, 2).tolist()
     width, height = (int(side) for side in entry["pixel_size"])
     return File(
         number,
         kind,
         str(entry["file_url"]),
-        path.as_posix(),
+        path,
         int(entry["file_size"]),
         str(entry["file_md5"]).lower(),
         str(entry["pixel_md5"]).lower(),
         (width, height),
         landmarks,
     )
-
-
-def _is_finite(landmarks: object) -> bool:
-    values = np.asarray(landmarks, dtype=np.float64)
-    return values.shape == (68, 2) and bool(np.isfinite(values).all())
 
 
 def _reason(error: Exception) -> str:

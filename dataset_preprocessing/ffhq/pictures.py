@@ -1,6 +1,5 @@
 """The two steps that make FFHQ's crops: aligned pictures of 1500, then crops of 512."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from dataset_preprocessing.faces.steps import (
     problems_error,
     provenance_of,
 )
+from dataset_preprocessing.faces.values import numbers, parse_object
 from dataset_preprocessing.ffhq.listing import File
 
 PARAMETERS_FILE = "cropping_params.json"
@@ -139,17 +139,14 @@ def read_parameters(path: str | Path) -> dict[str, dict[str, Any]]:
             f"{path}: no such file; it is {PARAMETERS_FILE}, which the EG3D authors host for FFHQ; "
             "get it and name it with --params"
         )
-    try:
-        entries = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        raise PreprocessingError(f"{path}: must be {{name: parameters}}") from None
     found, problems = {}, []
-    for name, entry in entries.items():
+    form = "{name: {lm, lm3d_std, rescale_factor, center_crop_size, output_size}, ...}"
+    for name, entry in parse_object(path.read_bytes(), path, form).items():
         try:
-            points = landmarks.check_points(entry["lm"])
-            model = landmarks.check_points(entry["lm3d_std"], 3)
+            points = numbers("lm", entry["lm"], landmarks.COUNT, 2)
+            model = numbers("lm3d_std", entry["lm3d_std"], landmarks.COUNT, 3)
             found[Path(name).stem] = crop_job(points, model, _settings(entry))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             reason = f"has no {error}" if isinstance(error, KeyError) else error
             problems.append(f"{path}: {name}: {reason}")
     if problems:

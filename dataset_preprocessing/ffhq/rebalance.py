@@ -6,12 +6,10 @@ the published numbers of pictures. `--rebalance=yaw` of train.py needs no copies
 """
 
 import hashlib
-import json
 import zipfile
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -19,6 +17,7 @@ import tqdm
 from dataset_preprocessing.conversion.archive import Destination
 from dataset_preprocessing.faces.labels import Entries, labels_file, read_labels
 from dataset_preprocessing.faces.steps import PreprocessingError, problems_error
+from dataset_preprocessing.faces.values import parse_object
 from training.label_file import LABEL_FILE
 from training.pose_angles import pose_angles
 
@@ -91,10 +90,7 @@ def read_table(path: str | Path, count: int) -> list[int]:
         raise PreprocessingError(
             f"{path}: no such file; it is the num_replicas.json that the EG3D authors publish"
         )
-    try:
-        table: dict[str, Any] = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        raise PreprocessingError(f"{path}: must be {{number of the label: copies}}") from None
+    table = parse_object(path.read_bytes(), path, "{number of the label: copies, ...}")
     copies = [table.get(str(number)) for number in range(count)]
     wrong = [
         f"{path}: label {number} has {value!r} copies, must be a number from 1 to {_MOST}"

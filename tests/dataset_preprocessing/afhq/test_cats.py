@@ -148,9 +148,11 @@ def test_refused(afhq, hosted, rotations, tmp_path):
     first, second = content
     rotations.write_text(json.dumps({first: [1, 2], second: np.diag([1, 1, -1]).tolist()}))
     message = refusal(afhq, out, f"--cameras={rotations}")
-    assert "2 problems" in message and f"{first}: must be 3 x 3" in message
+    assert "2 problems" in message and f"{first}: rotation must be 3 x 3" in message
     assert f"{second}: rotation of the camera pose is a reflection" in message
     rotations.write_text("{}")
+    assert "cameras.json: must be JSON" in refusal(afhq, out, f"--cameras={rotations}")
+    rotations.write_text(json.dumps({"another": np.eye(3).tolist()}))
     message = refusal(afhq, out, f"--cameras={rotations}")
     assert f"2 problems, nothing is written:\n  {rotations}: has no entry for {NAMES[0]}" in message
     with zipfile.ZipFile(tmp_path / "dogs.zip", "w") as archive:

@@ -153,8 +153,8 @@ def test_all_broken_results_are_told(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(pose=[1, 2]), "must have a pose"),
-        (dict(intrinsics=None), "must have a pose"),
+        (dict(pose=[1, 2]), "pose must be 4 x 4 numbers"),
+        (dict(intrinsics=None), "intrinsics must be 3 x 3 numbers"),
         (dict(intrinsics=[[1, 2, 3], [0, 1, 0], [0, 0, 1]]), "skew of 2"),
         (dict(pose=(-np.eye(4)).tolist()), "origin"),
         (dict(pose=np.diag([1.0, 1, -1, 1]).tolist()), "origin"),

@@ -205,8 +205,12 @@ def test_no_list(tmp_path, refused):
     assert "x.json: no such file; get ffhq-dataset-v2.json as https://github.com/" in found
     (tmp_path / "x.json").write_text("[1]")
     assert "x.json: must be" in refused("align", f"--dataset-json={tmp_path / 'x.json'}")
-    (tmp_path / "x.json").write_text("{}")
-    assert "lists no pictures" in refused("align", f"--dataset-json={tmp_path / 'x.json'}")
+
+
+def test_no_pictures_from_there_on(listing, refused):
+    _, path = listing()
+    message = refused("align", f"--dataset-json={path}", "--start-index=3")
+    assert "lists no pictures from number 3 on" in message
 
 
 def test_published_list_is_known_by_its_hash(listing, monkeypatch):

@@ -139,8 +139,8 @@ def test_compress_level(ffhq, parameters, run):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (dict(lm=[[1, 2]]), "landmarks must be 5 times 2"),
-        (dict(lm3d_std=[[1, 2, float("nan")]] * 5), "landmarks must be 5 times 3"),
+        (dict(lm=[[1, 2]]), "lm must be 5 x 2 numbers"),
+        (dict(lm3d_std=[[1, 2, float("nan")]] * 5), "lm3d_std must be 5 x 3 numbers"),
         (dict(rescale_factor=-1), "rescale_factor, center_crop_size and output_size must be above"),
         (dict(output_size=0), "rescale_factor, center_crop_size and output_size must be above"),
         (dict(center_crop_size="x"), "invalid literal"),
