@@ -1,4 +1,4 @@
-"""`python -m eg3d`: looks into files of networks, converts them, inverts pictures."""
+"""`python -m eg3d`: looks at files of networks and this machine, converts, inverts pictures."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from eg3d.invert_command import main as invert
 @click.group()
 @click.option("--offline", is_flag=True, help="Download nothing; use what was downloaded before.")
 def main(offline: bool) -> None:
-    """Looks into files of networks, converts them, inverts pictures."""
+    """Looks at files of networks and this machine, converts, inverts pictures."""
     if offline:
         set_offline(True)
 
@@ -40,6 +40,21 @@ def convert(source: str, dest: Path) -> None:
     content = read(source)
     write_networks(dest, content)
     click.echo(f"{dest}: {', '.join(content.records)}")
+
+
+@main.command()
+@click.pass_context
+def doctor(ctx: click.Context) -> None:
+    """Prints versions, devices and times of operators; exit status 1 if something does not work."""
+    from eg3d.doctor import Finding, examine
+
+    found = 0
+    for line in examine():
+        wrong = isinstance(line, Finding)
+        found += wrong
+        click.echo(f"PROBLEM {line.strip()}" if wrong else line)
+    click.echo(f"{found} problems" if found else "all is well")
+    ctx.exit(1 if found else 0)
 
 
 main.add_command(invert)

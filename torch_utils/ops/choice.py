@@ -9,14 +9,25 @@ import functools
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-__all__ = ["CHOICES", "chosen_ops", "set_ops", "triton_problem", "use_triton", "why_not_triton"]
+__all__ = [
+    "CHOICES",
+    "chosen_ops",
+    "set_ops",
+    "triton_problem",
+    "use_triton",
+    "using_ops",
+    "why_not_triton",
+]
 
 CHOICES = ("auto", "torch", "triton")
 
 _asked: str | None = None
+_quiet = False
 
 
 def set_ops(choice: str | None) -> None:
@@ -27,6 +38,18 @@ def set_ops(choice: str | None) -> None:
     global _asked
     _asked = None if choice is None else _checked(choice, "ops")
     _say.cache_clear()
+
+
+@contextmanager
+def using_ops(choice: str) -> Iterator[None]:
+    """The choice within the block, without a word about it: for comparisons."""
+    global _asked, _quiet
+    before = _asked, _quiet
+    _asked, _quiet = _checked(choice, "ops"), True
+    try:
+        yield
+    finally:
+        _asked, _quiet = before
 
 
 def chosen_ops() -> str:
@@ -47,15 +70,15 @@ def use_triton(x: torch.Tensor) -> bool:
     if x.device.type != "cuda":
         return False
     if choice == "torch":
-        _say("operators: plain PyTorch, as chosen")
+        _say_once("operators: plain PyTorch, as chosen")
         return False
     problem = triton_problem()
     if problem is None:
-        _say(f"operators: Triton {sys.modules['triton'].__version__}")
+        _say_once(f"operators: Triton {sys.modules['triton'].__version__}")
     elif choice == "triton":
         raise RuntimeError(f"operators: triton was chosen and cannot be used: {problem}")
     else:
-        _say(f"operators: plain PyTorch, because Triton cannot be used: {problem}")
+        _say_once(f"operators: plain PyTorch, because Triton cannot be used: {problem}")
     return problem is None
 
 
@@ -87,9 +110,14 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
+def _say_once(line: str) -> None:
+    if not _quiet:
+        _say(line)
+
+
 @functools.cache
 def _say(line: str) -> None:
-    """Writes a line to stderr once; of many processes of a training only the first does."""
+    """Writes a line to stderr; of many processes of a training only the first does."""
     first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
     if first or torch.distributed.get_rank() == 0:
         print(line, file=sys.stderr, flush=True)
