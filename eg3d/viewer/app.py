@@ -10,7 +10,8 @@ from pathlib import Path
 
 import viser
 
-from eg3d.viewer import exports, guard, runs
+from eg3d.model import Model
+from eg3d.viewer import exports, guard, runs, viewpoint
 from eg3d.viewer.client import Client
 from eg3d.viewer.state import ViewState
 from eg3d.viewer.studio import Studio
@@ -44,7 +45,8 @@ class Viewer:
         self.studio = studio
         self.upload_dir = Path(tempfile.mkdtemp(prefix="eg3d-uploads-"))
         self._clients: dict[int, Client] = {}
-        self._capturing = threading.Lock()
+        self._sharing = threading.Lock()
+        self._home: Model | None = None
         with contextlib.redirect_stdout(io.StringIO()):  # viser's own banner
             self.server = viser.ViserServer(options.host, options.port, "EG3D", verbose=False)
         guard.protect(self.server, options.host)
@@ -82,6 +84,16 @@ class Viewer:
         state = self._options.state
         return state.with_(network=network or state.network, follow=self.run is not None)
 
+    def set_home(self, model: Model) -> None:
+        """Where browsers look from at first, and after viser's "reset view": from the front."""
+        with self._sharing:
+            if self._home is None:
+                self._home = model
+                front = viewpoint.camera(model, self._options.state.with_(camera=None))
+                home = self.server.initial_camera
+                home.position = tuple(front.cam2world[0, :3, 3].tolist())
+                home.look_at = tuple(map(float, viewpoint.target(model, self._options.state)))
+
     def remember(self, network: str) -> None:
         """Puts a model first in the list of recent ones."""
         others = [each for each in self.recent if each != network]
@@ -97,7 +109,7 @@ class Viewer:
         folder = self._options.capture_dir
         if folder is None:
             return
-        with self._capturing:
+        with self._sharing:
             path = folder / f"{exports.next_capture(folder):05d}{Path(name).suffix}"
             path.write_bytes(content)
 

@@ -81,6 +81,8 @@ class Client:
         """Takes over a whole state, camera and controls included."""
         self.change(**{name: getattr(state, name) for name in state.__dataclass_fields__})
         self.controls.show(self.state)
+        for panel in self.panels:
+            panel.loaded()
         if self.model is not None:
             self.look_from(viewpoint.camera(self.model, self.state))
 
@@ -176,6 +178,7 @@ class Client:
 
     def _opened(self, model: Model) -> None:
         first, self.model = self.model is None, model
+        self.viewer.set_home(model)
         self._fit_lens()
         for panel in self.panels:
             panel.opened(model)
@@ -193,7 +196,8 @@ class Client:
         if frame.state.network != self._good_network and self.state.network == frame.state.network:
             with self._changing:
                 self.state = self.state.with_(network=self._good_network)
-            self.controls.show(self.state)
+            for panel in self.panels:
+                panel.failed()
 
     def _send(self, frame: Frame, encoding: Encoding) -> None:
         pixels = shrunk(frame.picture.pixels, encoding.height)

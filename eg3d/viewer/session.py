@@ -125,14 +125,20 @@ class Session:
     def _run(self) -> None:
         while (state := self._wishes.take()) is not None:
             if not self._studio.has(state.network, state.weights):
-                self._deliver(Frame(state, message=f"opening {state.network}"))
+                self._hand_over(Frame(state, message=f"opening {state.network}"))
             frame = self._attempt(state, self._pace.detail)
             if frame.picture is not None:
                 self._pace.note(frame.picture.seconds.get("rendering", 0.0))
-            self._deliver(replace(frame, final=frame.failed))
+            self._hand_over(replace(frame, final=frame.failed))
             if self._wishes.wait(self._settled) or frame.failed:
                 continue
-            self._deliver(frame if frame.final else self._attempt(state, FULL))
+            self._hand_over(frame if frame.final else self._attempt(state, FULL))
+
+    def _hand_over(self, frame: Frame) -> None:
+        try:
+            self._deliver(frame)
+        except Exception:  # A page that just went away: this thread ends when it is told to.
+            traceback.print_exc(file=sys.stderr)
 
     def _attempt(self, state: ViewState, detail: Detail) -> Frame:
         """What `draw` returns or, instead of an error, a frame that says it."""

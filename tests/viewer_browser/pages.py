@@ -81,6 +81,21 @@ class Page:
         box.press("Enter")
         box.blur()
 
+    def choose(self, label, option):
+        """Chooses from the list beside a label."""
+        self.row(label).click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+
+    def tick(self, label):
+        """Ticks the box beside a label, or unticks it."""
+        self.row(label).evaluate("box => box.click()")
+
+    def upload(self, button, name, content):
+        """Gives a file to an upload button."""
+        with self.page.expect_file_chooser() as chooser:
+            self.click(button)
+        chooser.value.set_files({"name": name, "mimeType": "", "buffer": content})
+
     def click(self, name, nth=0):
         """Presses a button."""
         self.page.get_by_role("button", name=name, exact=True).nth(nth).click()

@@ -73,6 +73,7 @@ def test_a_broken_file_says_so_and_the_picture_stays(page, tmp_path):
     broken = tmp_path / "broken.pkl"
     broken.write_bytes(b"\x80\x04broken")
     page.type("Path", broken)
+    page.click("Open")
     message = page.page.get_by_text("broken.pkl").first
     message.wait_for(timeout=10000)
     wait_for(lambda: page.client.state.network == good)

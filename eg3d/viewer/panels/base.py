@@ -26,5 +26,11 @@ class Panel:
     def shown(self, frame: Frame) -> None:
         """A frame is on its way to the browser."""
 
+    def loaded(self) -> None:
+        """The state is another one as a whole."""
+
+    def failed(self) -> None:
+        """A model could not be opened."""
+
     def trained(self) -> None:
         """The training that is followed has a new snapshot."""

@@ -29,7 +29,8 @@ class CameraPanel(Panel):
             for handle in (self.yaw, self.pitch, self.radius):
                 handle.on_update(self._typed)
             self.controls.buttons({"snap": self._snap, "reset": self._reset})
-            self.controls.choice("Up", "up", hint="Axis of the model's world that points up.")
+            up = self.controls.choice("Up", "up", hint="Axis of the model's world that is up.")
+            up.on_update(self._turned_up)
         with self.gui.add_folder("Look at"):
             names = (*viewpoint.TARGETS, _FREE)
             self.name = self.gui.add_dropdown("Point", names)
@@ -66,6 +67,18 @@ class CameraPanel(Panel):
     def _look(self, yaw: float, pitch: float, radius: float | None = None) -> None:
         camera = viewpoint.turned(self.client.model, self.client.state, yaw, pitch, radius)
         self.client.look_from(camera)
+
+    def loaded(self) -> None:
+        """Shows the point of the state."""
+        target = self.client.state.target
+        names = [name for name, point in viewpoint.TARGETS.items() if point == target]
+        self.name.value = names[0] if names else _FREE
+        if self.client.model is not None:
+            self.opened(self.client.model)
+
+    async def _turned_up(self, event) -> None:
+        if event.client is not None and self.client.model is not None:
+            self.client.attempt(self._reset)
 
     async def _typed(self, event) -> None:
         if event.client is not None and self.client.model is not None:

@@ -107,6 +107,10 @@ class ExportPanel(Panel):
         self.controls.show(self.client.state)
         self._count_keys()
 
+    def loaded(self) -> None:
+        """Counts the keyframes of the state."""
+        self._count_keys()
+
     def _count_keys(self) -> None:
         count = len(self.client.state.keyframes)
         self.keys.content = f"{count} keyframe{'s' * (count != 1)}"
@@ -128,6 +132,5 @@ class ExportPanel(Panel):
             except InputError as error:
                 raise InputError(f"{file.name}: {error}") from error
             self.client.load(state)
-            self._count_keys()
 
         self.client.attempt(load)

@@ -6,6 +6,7 @@ import time
 from eg3d.model import Model
 from eg3d.viewer.blending import nearest
 from eg3d.viewer.panels.base import Panel
+from eg3d.viewer.state import ViewState
 
 _STEP = 1 / 20  # seconds between the steps of an animation
 
@@ -15,7 +16,6 @@ class LatentsPanel(Panel):
 
     def build(self) -> None:
         """Makes the controls."""
-        state = self.client.state
         with self.gui.add_folder("Seed"):
             self.controls.number("Seed", "seed", 1, "Every whole number is another object.")
             self.controls.buttons({"back": lambda: self._step(-1), "next": lambda: self._step(1)})
@@ -36,7 +36,8 @@ class LatentsPanel(Panel):
             self.controls.choice("Noise", "noise", hint="Of the backbone: always the same, none.")
             self.controls.number("Noise seed", "noise_seed", 1, "Of random noise.")
             self.controls.buttons({"reset truncation and noise": self._reset_truncation})
-        self._defaults = type(state)()
+        self._defaults = ViewState()
+        self._walker: threading.Thread | None = None
 
     def opened(self, model: Model) -> None:
         """Knows how many layers there are."""
@@ -63,8 +64,10 @@ class LatentsPanel(Panel):
         self._set(**{name: getattr(self._defaults, name) for name in names})
 
     async def _play(self, _: object) -> None:
-        if self.playing.value:
-            threading.Thread(target=self._walk, name="eg3d-animation", daemon=True).start()
+        walking = self._walker is not None and self._walker.is_alive()
+        if self.playing.value and not walking:
+            self._walker = threading.Thread(target=self._walk, name="eg3d-animation", daemon=True)
+            self._walker.start()
 
     def _walk(self) -> None:
         before = time.monotonic()

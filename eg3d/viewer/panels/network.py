@@ -21,7 +21,7 @@ class NetworkPanel(Panel):
             self.path = self.gui.add_text(
                 "Path", self.client.state.network, hint="A snapshot, a run directory or an address."
             )
-            self.controls.bind(self.path, "network", str.strip)
+            self.controls.button("Open", self._open)
             self.controls.choice("Weights", "weights", hint="G_ema are the averaged ones.")
             recent = self.client.viewer.recent
             self.recent = self._list("Recent", recent, "What was opened before.")
@@ -48,6 +48,13 @@ class NetworkPanel(Panel):
             f"{side} x {side} rays of {' + '.join(map(str, samples))} samples; "
             f"{model.num_ws} layers; {model.device}"
         )
+
+    def failed(self) -> None:
+        """Shows what is drawn, not what could not be."""
+        self.path.value = self.client.state.network
+
+    def _open(self) -> None:
+        self.client.change(network=self.path.value.strip())
 
     def _list(self, label: str, paths: list[str], hint: str) -> viser.GuiDropdownHandle:
         handle = self.gui.add_dropdown(label, (_NONE, *paths), hint=hint)

@@ -35,8 +35,8 @@ class PicturePanel(Panel):
             names = {"nothing": "nothing", "seed": "another seed", "model": "another model"}
             self.controls.choice("Beside it", "compare", names)
             self.controls.number("Other seed", "compare_seed", 1)
-            path = self.gui.add_text("Other model", "", hint="Path, run directory or address.")
-            self.controls.bind(path, "compare_network", str.strip)
+            self.path = self.gui.add_text("Other model", "", hint="Path, run directory, address.")
+            self.controls.button("Compare with the other model", self._compare)
         self._own = 64
 
     def opened(self, model: Model) -> None:
@@ -44,6 +44,14 @@ class PicturePanel(Panel):
         self._own = min(max(model.generator.neural_rendering_resolution, 8), 256)
         if self.client.state.resolution is None:
             self.side.value = self._own
+
+    def loaded(self) -> None:
+        """Shows the other model of the state."""
+        self.path.value = self.client.state.compare_network
+
+    def _compare(self) -> None:
+        self.client.change(compare_network=self.path.value.strip(), compare="model")
+        self.controls.show(self.client.state)
 
     def _reset(self) -> None:
         self.client.change(resolution=None, coarse=1.0, fine=1.0)

@@ -35,6 +35,11 @@ class StylesPanel(Panel):
         with self.folder:
             self.boxes = [self._box(layer) for layer in range(model.num_ws)]
 
+    def loaded(self) -> None:
+        """Ticks the layers of the state."""
+        for index, box in enumerate(self.boxes):
+            box.value = index in self.client.state.mix_layers
+
     @property
     def _half(self) -> int:
         return len(self.boxes) // 2
@@ -51,6 +56,5 @@ class StylesPanel(Panel):
         return handle
 
     def _mix(self, layers: range) -> None:
-        for index, box in enumerate(self.boxes):
-            box.value = index in layers
         self.client.change(mix_layers=tuple(layers))
+        self.loaded()
