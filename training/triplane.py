@@ -52,6 +52,16 @@ class OSGDecoder(torch.nn.Module):
         rgb = torch.add(rgb.new_full((), -0.001), torch.sigmoid(rgb), alpha=1.002)
         return {"rgb": rgb.reshape(n, points, -1), "sigma": sigma.reshape(n, points, 1)}
 
+    def two_layers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights and biases as they act: [64, C], [64], [1 + K, 64], [1 + K]."""
+        first, last = self.net[0], self.net[2]
+        return (
+            first.weight * first.weight_gain,
+            first.bias * first.bias_gain,
+            last.weight * last.weight_gain,
+            last.bias * last.bias_gain,
+        )
+
 
 @persistence.persistent_class
 class TriPlaneGenerator(torch.nn.Module):

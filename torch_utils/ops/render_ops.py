@@ -140,7 +140,7 @@ def composite_plain(
 
 @ray_densities.register_fake
 def _(planes, w1, b1, w2, b2, origins, directions, depths, axes, scale, precision):
-    return torch.empty_like(depths)
+    return depths.new_empty(depths.shape)
 
 
 @importance_depths.register_fake

@@ -21,6 +21,7 @@ from .triplane_triton import (
     RAYS,
     Layers,
     backward,
+    dense,
     shape_constants,
     stored,
 )
@@ -276,7 +277,7 @@ def composite(
     n, count, samples = rays[2].shape
     features = rays[2].new_empty(n, count, len(layers[3]) - 1)
     total, distance = rays[2].new_empty(n, count), rays[2].new_empty(n, count)
-    planes = stored(planes, precision)
+    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
     composite_forward[_grid(n, count)](
         planes, *layers, *rays, features, total, distance, count, samples, scale,
         PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers), **TILE,
@@ -293,9 +294,9 @@ def composite_gradients(
     found = empty_gradients((planes, *layers, *rays[:2]), [*needed[:5], with_rays, with_rays])
     for g in (found[0], *found[5:]):
         g.zero_()
-    planes = stored(planes, precision)
+    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
     shares, g_sigma = torch.empty_like(rays[2]), torch.empty_like(rays[2])
-    grads = [g.contiguous() for g in grads]
+    grads = dense(grads)
     composite_backward[_grid(n, count)](
         planes, *layers, *rays, *grads, shares, g_sigma, count, samples, scale,
         PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers), **TILE,

@@ -155,9 +155,8 @@ def _(g_rgb, g_sigma, planes, w1, b1, w2, b2, points, axes, scale, precision, ne
 def empty_gradients(inputs: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
     """Room for gradients of planes, four layers' tensors and what follows, as `needed` says."""
     needed = [needed[0], *[any(needed[1:5])] * 4, *needed[5:]]
-    kind = dict(dtype=torch.float32)
     return [
-        torch.empty_like(x, **kind) if need else x.new_empty(0, **kind)
+        x.new_empty(x.shape if need else 0, dtype=torch.float32)
         for x, need in zip(inputs, needed, strict=True)
     ]
 

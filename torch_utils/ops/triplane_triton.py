@@ -5,6 +5,7 @@ The backward kernel keeps nothing of the forward one: it decodes again.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -198,13 +199,13 @@ def ray_densities(
     planes: Tensor, layers: Layers, rays: tuple[Tensor, Tensor, Tensor], axes, scale, precision
 ) -> Tensor:
     """Raw densities [N, M, S] of rays: origins, directions [N, M, 3] and depths [N, M, S]."""
-    sigma = torch.empty_like(rays[2])
+    sigma = rays[2].new_empty(rays[2].shape)
     _decode(planes, layers, rays, None, sigma, rays[2].shape[2], axes, scale, precision)
     return sigma
 
 
 def _decode(planes, layers, rays, rgb, sigma, samples, axes, scale, precision) -> None:
-    planes = stored(planes, precision)
+    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
     count = sigma[0].numel()
     grid = (triton.cdiv(count, FORWARD_TILE["BLOCK"]), len(planes))
     constants = shape_constants(axes, planes, layers)
@@ -243,7 +244,8 @@ def backward(
     precision,
 ) -> list[Tensor]:
     """Launches `decode_backward`; returns gradients of the layers, or empty tensors."""
-    planes = stored(planes, precision)
+    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
+    g_rgb, shares, g_sigma = dense((g_rgb, shares, g_sigma))
     n, count = len(planes), g_sigma[0].numel()
     samples = 1 if shares is None else shares.shape[2]
     tiles = triton.cdiv(count, BACKWARD_TILE["BLOCK"])
@@ -271,6 +273,11 @@ def stored(planes: Tensor, precision: str) -> Tensor:
     if precision == "float16" and planes.dtype != torch.float16:
         return planes.clamp(-65504, 65504).half()
     return planes.contiguous()
+
+
+def dense(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """The same tensors, rows after rows in memory."""
+    return tuple(None if t is None else t.contiguous() for t in tensors)
 
 
 def shape_constants(axes, planes: Tensor, layers: Layers) -> dict[str, object]:

@@ -109,10 +109,16 @@ def expected_depth(
     Within the range of depths [..., S]. A ray that absorbs nothing gets the largest depth of the
     whole 'batch', or of its 'ray', and no gradient.
     """
+    middles = (depths[..., :-1] + depths[..., 1:]) / 2
+    return mean_depth((weights * middles).sum(-1, keepdim=True), total, depths, empty_depth)
+
+
+def mean_depth(
+    weighted: torch.Tensor, total: torch.Tensor, depths: torch.Tensor, empty_depth: str = "batch"
+) -> torch.Tensor:
+    """As `expected_depth`, from the sum of weight times depth and the sum of weights, [..., 1]."""
     dims = {"dim": -1, "keepdim": True} if empty_depth == "ray" else {}
     nearest, farthest = torch.amin(depths, **dims), torch.amax(depths, **dims)
     absorbing = total.abs() > 0
-    middles = (depths[..., :-1] + depths[..., 1:]) / 2
-    weighted = (weights * middles).sum(-1, keepdim=True)
     depth = weighted / torch.where(absorbing, total, 1.0)
     return torch.where(absorbing, depth.clamp(nearest, farthest), farthest)

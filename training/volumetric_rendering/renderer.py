@@ -11,6 +11,7 @@ import torch
 
 from .depths import importance_depths, inverse_cdf, ray_limits, stratified_depths
 from .draws import Draws, RandomDraws
+from .fused import FusedField
 from .options import RenderingOptions, read_option
 from .planes import (
     AxisPair,
@@ -59,7 +60,8 @@ class TriPlaneField:
     decoder(features [N, K, P, C], directions [N, P, 3]) -> {'rgb', 'sigma'} gets the features of
     the three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1),
     which takes two look-ups instead of three where two planes see the same coordinates.
-    If it has `density(features) -> [N, P, 1]`, queries for densities alone use that.
+    If it has `density(features) -> [N, P, 1]`, queries for densities alone use that. If it has
+    `two_layers()`, those four tensors are all of it, see `fused`, and kernels can take its place.
     """
 
     def __init__(
@@ -115,6 +117,9 @@ class TriPlaneField:
         return answer
 
     def _decode(self, points, directions, want_rgb):
+        kernels = FusedField.of(self, points)
+        if kernels is not None:
+            return kernels.query(points, want_rgb)
         features = self.features(points)
         if not want_rgb and hasattr(self.decoder, "density"):
             return {"sigma": self.decoder.density(features)}
@@ -145,6 +150,9 @@ def render_rays(
     depths = stratified_depths(
         near, far, coarse_count, jitter, options.disparity_space_sampling
     ).expand(*origins.shape[:2], coarse_count, 1)[..., 0]
+    kernels = FusedField.of(field, origins) if isinstance(field, TriPlaneField) else None
+    if kernels is not None:
+        return kernels.render(origins, directions, depths, options, draws)
     colors, densities = _query(field, origins, directions, depths)
     if fine_count == 0:
         weights = segment_weights(densities, depths)
