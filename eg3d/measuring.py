@@ -67,7 +67,8 @@ def _dataset(
     path = data or trained_on.get("path")
     if path is None:
         raise InputError(f"{snapshot}: does not name its training data; give it by --data=ZIP|DIR")
-    if not os.path.exists(path):
+    is_shards = "://" in str(path) or str(path).lower().endswith(".tar")  # found when opened
+    if not is_shards and not os.path.exists(path):
         if data is not None:
             raise InputError(f"--data={data}: no such file or folder")
         raise InputError(

@@ -38,13 +38,19 @@ class ShardList:
 
 
 def is_shards(path: str | Path) -> bool:
-    """Whether a path means shards: an address, a .tar, a pattern, a folder with .tar in it."""
+    """Whether a path means shards: an address, a .tar, a pattern, a folder of nothing but .tar (and
+    what .json is beside them)."""
     text = str(path)
     if "://" in text or text.lower().endswith(".tar"):
         return True
-    with suppress(OSError, ValueError):
-        return any(entry.name.lower().endswith(".tar") for entry in os.scandir(text))
-    return False
+    found = False
+    with suppress(OSError, ValueError), os.scandir(text) as entries:
+        for entry in entries:
+            name = entry.name.lower()
+            if not name.startswith(".") and not name.endswith((".tar", ".json")):
+                return False
+            found |= name.endswith(".tar")
+    return found
 
 
 def expand(pattern: str) -> list[str]:

@@ -1,6 +1,7 @@
 """What can be said of one picture, and of two: thumbnail, hashes, emptiness, likeness."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +9,14 @@ from PIL import Image
 
 from dataset_preprocessing.conversion.pictures import PictureError, decode
 
-SIDE = 32  # pixels of a thumbnail
+SIDE = 16  # pixels of a thumbnail
 _LIKE = 16  # of 255: colours that differ by less are one
 _EMPTY = 0.01  # share of a picture that is not background, below which it is near-empty
 _UNIFORM = 0.95  # share of the border that has one colour, from which there is a background
 _NEAR_BITS = 4  # of 64
 _NEAR_COLOURS = 4.0  # of 255, root mean square between thumbnails
-_BLOCK = 512
+_PART = 13  # bits: five parts of a hash, of which four differing bits leave one alone
+_BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,7 @@ class Look:
     """A picture in short.
 
     size: (width, height). grey: whether it has no colours. digest: of its pixels. hash: 64 bits,
-    alike for pictures that look alike. thumbnail: uint8 [32, 32, 3]. border: colour [3] of most of
+    alike for pictures that look alike. thumbnail: uint8 [16, 16, 3]. border: colour [3] of most of
     its border. uniform: whether that is all of it. extent: left, top, right, bottom, from 0 to 1,
     of what has another colour; None where there is next to nothing.
     """
@@ -95,16 +97,29 @@ def duplicates(looks: dict[int, Look]) -> tuple[list[tuple[int, int]], list[tupl
 
 
 def _near(numbers: list[int], looks: dict[int, Look]) -> list[tuple[int, int]]:
+    """Hashes that differ in few bits have one of five parts in common: only such are compared."""
     hashes = np.array([looks[number].hash for number in numbers], dtype=np.uint64)
     found: dict[int, int] = {}
-    for start in range(0, len(numbers), _BLOCK):
-        block = hashes[start : start + _BLOCK, None]
-        differing = _count_bits(block ^ hashes[None, :])
-        for row, column in zip(*np.nonzero(differing <= _NEAR_BITS), strict=True):
-            one, other = numbers[start + row], numbers[column]
-            if one < other and other not in found and _looks_alike(looks[one], looks[other]):
-                found[other] = one
+    for shift in range(0, 64, _PART):
+        parts = (hashes >> np.uint64(shift)) & np.uint64(2**_PART - 1)
+        order = np.argsort(parts, kind="stable")
+        ends = np.flatnonzero(np.diff(parts[order])) + 1
+        for group in np.split(order, ends):
+            for one, other in _close(group, hashes):
+                pair = numbers[one], numbers[other]
+                if pair[0] < found.get(pair[1], pair[1]) and _looks_alike(*map(looks.get, pair)):
+                    found[pair[1]] = pair[0]
     return [(one, other) for other, one in sorted(found.items())]
+
+
+def _close(group: np.ndarray, hashes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Pairs of a group, the earlier first, whose hashes differ in few bits."""
+    for start in range(0, len(group) - 1, _BLOCK):
+        rows, columns = group[start : start + _BLOCK], group[start:]
+        differing = _count_bits(hashes[rows, None] ^ hashes[None, columns])
+        for row, column in zip(*np.nonzero(differing <= _NEAR_BITS), strict=True):
+            if row < column:
+                yield int(rows[row]), int(columns[column])
 
 
 def _looks_alike(one: Look, other: Look) -> bool:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dataset_preprocessing.conversion.convert import convert
 from metrics.real_statistics import content_hash
+from tests.tiny_runs import Workshop
 from training import shards
 from training.dataset import DatasetError, ImageFolderDataset
 from training.image_source import make_source
@@ -187,6 +189,10 @@ def test_what_means_shards(local, folder, tmp_path):
         assert is_shards(path)
     for path in (folder, tmp_path / "x.zip", tmp_path / "none", "a\0b"):
         assert not is_shards(path)
+    (local / "dataset.json").touch()
+    assert is_shards(local)
+    (local / "photo.jpg").touch()
+    assert not is_shards(local)  # a folder of pictures, with an archive in it
 
 
 def test_short_names():
@@ -243,3 +249,15 @@ def test_what_else_is_refused(local, remote, tmp_path):
 def test_addresses_want_their_package(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     refused("s3://bucket/x.tar", r"run `pip install 'eg3d-open\[shards\]'` \(fsspec\)")
+
+
+def test_training_from_shards_is_training_from_the_zip(tmp_path, cars):
+    """Two iterations of tiny networks: the same weights, bit for bit."""
+    convert(cars, tmp_path / "cars", shard_size=5)
+    workshop = Workshop(tmp_path / "runs", cars)
+    workshop.folder.mkdir()
+    options = ["--kimg=2", "--rebalance=yaw", "--mirror=True"]
+    one = workshop.trial(*options).run
+    other = workshop.trial(*options, f"--data={tmp_path / 'cars'}").run
+    for name in ("G", "D", "G_ema"):
+        assert one.weights(name) == other.weights(name)

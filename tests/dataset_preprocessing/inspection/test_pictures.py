@@ -1,5 +1,7 @@
 """Thumbnails, hashes, emptiness, duplicates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -25,8 +27,8 @@ def test_a_picture_in_short():
     assert found.size == (128, 64) and not found.grey and found.uniform
     assert found.border.tolist() == [250, 240, 230]
     assert found.extent == (0.25, 0.25, 0.75, 0.5)
-    assert found.thumbnail.shape == (32, 32, 3)
-    assert np.array_equal(found.thumbnail[10, 16], (10, 200, 30))
+    assert found.thumbnail.shape == (16, 16, 3)
+    assert np.array_equal(found.thumbnail[5, 8], (10, 200, 30))
 
 
 @pytest.mark.parametrize("size, empty", [(6, True), (7, False)])
@@ -60,6 +62,26 @@ def test_duplicates():
     exact, near = duplicates({k: look(p) for k, p in enumerate(pictures)})
     assert exact == [(0, 2), (0, 5), (3, 7)]
     assert near == [(1, 3), (4, 8)]
+
+
+def test_near_hashes_are_those_of_a_loop():
+    """Random hashes with some bits changed, in one group and across blocks."""
+    random = np.random.RandomState(1)
+    hashes = random.randint(0, 2**62, 300).tolist()
+    for k in range(300):
+        changed = hashes[k]
+        for bit in random.choice(64, random.randint(0, 8), replace=False):
+            changed ^= 1 << int(bit)
+        hashes.append(changed)
+    one = look(noise(0))
+    looks = {k: replace(one, hash=value, digest=str(k)) for k, value in enumerate(hashes)}
+    expected = {}
+    for other in range(600):
+        for first in range(other):
+            if bin(hashes[first] ^ hashes[other]).count("1") <= 4:
+                expected.setdefault(other, first)
+    assert duplicates(looks) == ([], [(first, other) for other, first in expected.items()])
+    assert 100 < len(expected) < 250
 
 
 def test_many_pictures_are_compared_in_blocks():
