@@ -15,6 +15,7 @@ _ODD = 6.0  # robust standard deviations
 _ROBUST = 1.4826  # from a median of absolute deviations to a standard deviation
 _MARGIN = 1.6  # side of the box beside what a picture shows of the pivot's plane, as of FFHQ
 _SPARE = 1.04
+_STANDING = 1e-6
 _REACH = 1.2  # of half the box: how far in front of and behind its centre rays are sampled
 _AROUND = 300.0  # degrees of yaw from which cameras go all around
 _FEW = 10_000  # pictures below which a discriminator learns them by heart
@@ -128,7 +129,7 @@ def propose(
     """
     usual = [n for n in range(len(geometry.labels)) if n not in geometry.odd]
     usual = usual or list(range(len(geometry.labels)))
-    radius = float(np.median(geometry.radius[usual]))
+    radius = max(float(np.median(geometry.radius[usual])), _STANDING)
     focal = float(np.median(geometry.focal[usual]))
     if extents is None:
         box = _MARGIN * radius / focal
@@ -188,6 +189,8 @@ def _preparation(
 ) -> tuple[str | None, list[str]]:
     rendering = PRESETS[preset].rendering
     options, notes = [], []
+    if radius <= _STANDING:
+        return None, ["The cameras stand at the origin; a model needs views of it from around."]
     if geometry.angles.up != _Y_UP and preset != "shapenet":
         options.append("--auto-orient")
     off = np.linalg.norm(geometry.pivot - np.array(rendering["avg_camera_pivot"]))

@@ -1,6 +1,6 @@
 """What an inspection found, as plain values for programs."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -21,7 +21,22 @@ def assess(found: Survey) -> tuple[Geometry | None, Proposal | None]:
     plain = np.mean([look.uniform for look in looks]) >= _MOST
     white = plain and np.mean([(look.border >= _WHITE).all() for look in looks]) >= _MOST
     extents = [look.extent or (0.5, 0.5, 0.5, 0.5) for look in looks] if plain else None
-    return geometry, propose(geometry, found.path, extents, bool(white))
+    proposal = propose(geometry, found.path, extents, bool(white))
+    return geometry, replace(proposal, notes=[*proposal.notes, *_unfit_pictures(found)])
+
+
+def _unfit_pictures(found: Survey) -> list[str]:
+    """What training does not take, and dataset_tool.py makes good."""
+    width, height = found.usual_size
+    notes = []
+    if width != height or width & (width - 1) or not 32 <= width <= 1024:
+        notes.append(
+            f"Pictures are {width} x {height} pixels, must be squares of 32 to 1024, a power of "
+            "two: dataset_tool.py --transform=center-crop --resolution=WxH makes them so."
+        )
+    if np.mean([look.grey for look in found.looks.values()]) > 0.5:
+        notes.append("Pictures are grey, must be RGB: dataset_tool.py --colour=rgb makes them so.")
+    return notes
 
 
 def summarise(found: Survey, geometry: Geometry | None, proposal: Proposal | None) -> dict:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 import dataset_tool
 from dataset_preprocessing.inspection import drawing
 from dataset_preprocessing.inspection.survey import survey
-from tests.dataset_preprocessing.inspection.conftest import COUNT, break_things
+from tests.dataset_preprocessing.inspection.conftest import COUNT, break_things, png
 from training.cameras import Camera
 from training.dataset import ImageFolderDataset
 
@@ -117,6 +117,32 @@ def test_without_cameras(rewrite, run, tmp_path):
     done, page = run(rewrite(lambda files, labels: labels.clear()), f"--fix={tmp_path / 'x.zip'}")
     assert done.exit_code == 0 and "<canvas" not in page
     assert f"{COUNT} with problems" in done.output and f"{COUNT} pictures, 0 left" in done.output
+
+
+@pytest.mark.parametrize(
+    "shape, words",
+    [
+        ((32, 48, 3), "Pictures are 48 x 32 pixels, must be squares"),
+        ((48, 48, 3), "Pictures are 48 x 48 pixels, must be squares"),
+        ((16, 16, 3), "Pictures are 16 x 16 pixels, must be squares"),
+        ((32, 32), "Pictures are grey, must be RGB"),
+    ],
+)
+def test_pictures_that_training_does_not_take(rewrite, run, shape, words):
+    def change(files, labels):
+        for k, name in enumerate(labels):
+            files[name] = png(np.random.RandomState(k).randint(0, 256, shape, dtype=np.uint8))
+
+    assert words in run(rewrite(change))[0].output
+
+
+def test_cameras_in_one_place(rewrite, run):
+    def stand(files, labels):
+        for label in labels.values():
+            label[3] = label[7] = label[11] = 0
+
+    done, _ = run(rewrite(stand))
+    assert done.exit_code == 0 and "The cameras stand at the origin" in done.output
 
 
 def test_workers_find_the_same(cars):
