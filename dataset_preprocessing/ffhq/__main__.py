@@ -66,7 +66,7 @@ def _listed(dataset_json: Path, start_index: int, chosen: dict[str, bool]) -> li
 
 @click.group(context_settings=CONTEXT)
 def main() -> None:
-    """Faces, from FFHQ or from photographs, as posed datasets: docs/face_data.md has the whole way.
+    """Faces, from FFHQ or from photographs, as posed datasets: docs/preprocessing.md has the whole way.
 
     Each step goes on where it was interrupted.
     """
