@@ -113,3 +113,35 @@ def test_no_plugins():
     assert custom_ops.verbosity == "brief"
     with pytest.raises(RuntimeError, match="bias_act_plugin"):
         custom_ops.get_plugin("bias_act_plugin", ["x.cpp"], headers=["x.h"], source_dir=".")
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("conv2d", (4, 3, 3, 3)), ("conv_transpose2d", (3, 4, 3, 3))]
+)
+def test_convolutions_in_bfloat16(name, shape):
+    """As a convolution of rounded operands in double precision, rounded; in the block alone."""
+    convolve = getattr(conv2d_gradfix, name)
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    w, bias = torch.randn(shape, requires_grad=True), torch.randn(4)
+    exact = convolve(x, w, bias)
+    with conv2d_gradfix.bfloat16_convolutions():
+        y = convolve(x, w, bias)
+        rounded = (t.detach().bfloat16().double().requires_grad_() for t in (x, w, bias))
+        ours = convolve(*(expected := list(rounded)))
+    assert ours.dtype == torch.float64 and y.dtype == torch.float32
+    torch.testing.assert_close(y.double(), ours, rtol=2**-7, atol=2**-7)
+    assert 1e-4 < (y - exact).abs().max() < 0.2
+    assert torch.equal(convolve(x, w, bias), exact)
+
+    slope = torch.randn_like(y)
+    found = torch.autograd.grad(y, (x, w), slope)
+    wanted = torch.autograd.grad(ours, expected[:2], slope.bfloat16().double())
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=2**-6, atol=0.1)
+
+
+def test_filters_stay_in_float32():
+    x, w = torch.randn(1, 4, 8, 8), torch.randn(4, 1, 3, 3)
+    with conv2d_gradfix.bfloat16_convolutions():
+        y = conv2d_gradfix.conv2d(x, w, groups=4)
+    assert torch.equal(y, conv2d_gradfix.conv2d(x, w, groups=4))
