@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import zipfile
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import dataset_tool
+from dataset_preprocessing.cameras.__main__ import main as cameras_command
 from dataset_preprocessing.inspection import drawing
 from dataset_preprocessing.inspection.survey import survey
 from tests.dataset_preprocessing.inspection.conftest import COUNT, break_things, png
@@ -229,3 +231,25 @@ def test_the_page_in_a_browser(cars, run, tmp_path):
         assert "yaw" in page.locator("#tip").inner_text()
         browser.close()
     assert errors == [] and all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_the_proposed_command_moves_the_scene_where_it_belongs(rewrite, run, tmp_path):
+    """Cars five times as large, high above the origin of a z-up world."""
+
+    def move(files, labels):
+        turn = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+        for label in labels.values():
+            pose = np.array(label[:16]).reshape(4, 4)
+            pose[:3, 3] = 5 * pose[:3, 3] + (0, 3, 0)
+            label[:16] = (turn @ pose).ravel().tolist()
+
+    run(rewrite(move), f"--json={tmp_path / 'a.json'}")
+    proposal = json.loads((tmp_path / "a.json").read_text())["proposal"]
+    words = shlex.split(proposal["prepare"])[3:]
+    assert words[2:] == ["--auto-orient", "--recenter", "--radius=2"]
+    words[1] = f"--dest={tmp_path / 'scaled.zip'}"
+    assert CliRunner().invoke(cameras_command, words).exit_code == 0
+    run(tmp_path / "scaled.zip", f"--json={tmp_path / 'b.json'}")
+    found = json.loads((tmp_path / "b.json").read_text())["proposal"]
+    assert found["prepare"] is None and found["notes"] == []
+    assert found["box"] == pytest.approx(1.1, abs=0.08) and found["preset"] == "demo"
