@@ -9,7 +9,12 @@ from torch import Tensor
 
 from torch_utils import misc, persistence
 from torch_utils.ops import upfirdn2d
-from training.layers import Conv2dLayer, FullyConnectedLayer, MappingNetwork
+from training.layers import (
+    Conv2dLayer,
+    FullyConnectedLayer,
+    MappingNetwork,
+    in_half_precision,
+)
 from training.synthesis import block_channels, first_fp16_resolution, resolutions
 
 
@@ -77,7 +82,7 @@ class DiscriminatorBlock(torch.nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """(x [N, tmp, R, R] or None, img [N, C, R, R] or None) -> (x at R / 2, img at R / 2)."""
         source = img if x is None else x
-        half = self.use_fp16 and not force_fp32 and source.device.type == "cuda"
+        half = in_half_precision(self, force_fp32, source)
         channels_last = self.channels_last or half  # tensor cores read half precision so
         layout = torch.channels_last if channels_last else torch.contiguous_format
         cast = dict(dtype=torch.float16 if half else torch.float32, memory_format=layout)

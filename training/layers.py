@@ -83,13 +83,17 @@ def modulated_conv2d(
 
 
 def weights_for(x: Tensor, weight: Tensor) -> Tensor:
-    """`weight` in the dtype of `x` and, on a GPU, in its memory format: otherwise every
+    """`weight` in the dtype of `x` and, in half precision, in its memory format: otherwise the
     convolution and each of its gradients would convert it again."""
-    if x.device.type != "cuda":
-        return weight.to(x.dtype)
-    last = x.is_contiguous(memory_format=torch.channels_last)
+    half = x.dtype == torch.float16
+    last = half and x.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if last else torch.preserve_format
     return weight.to(x.dtype, memory_format=layout)
+
+
+def in_half_precision(block: torch.nn.Module, force_fp32: bool, x: Tensor) -> bool:
+    """Whether `block` computes in float16: if it is meant to, nobody objects, and on a GPU only."""
+    return block.use_fp16 and not force_fp32 and x.device.type == "cuda"
 
 
 @persistence.persistent_class

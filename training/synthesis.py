@@ -15,6 +15,7 @@ from training.layers import (
     FullyConnectedLayer,
     MappingNetwork,
     activation_of,
+    in_half_precision,
     modulated_conv2d,
 )
 
@@ -247,7 +248,7 @@ class SynthesisBlock(torch.nn.Module):
         return x, img
 
     def _cast(self, x: Tensor, ws: Tensor, force_fp32: bool) -> Tensor:
-        half = self.use_fp16 and not force_fp32 and ws.device.type == "cuda"
+        half = in_half_precision(self, force_fp32, ws)
         # Half precision needs channels-last for tensor cores; CPUs are up to twice as fast in it.
         channels_last = self.channels_last or half or x.device.type == "cpu"
         layout = torch.channels_last if channels_last else torch.contiguous_format

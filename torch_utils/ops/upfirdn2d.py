@@ -89,11 +89,10 @@ def upfirdn2d(
         raise ValueError(f"{list(x.shape)} with padding {padding} is smaller than the filter")
 
     kernel = correlation_taps(x, f, flip_filter, gain)
-    if impl == "cuda" and upfirdn2d_ops.fits(x, kernel, (upx, upy), (downx, downy)):
-        one_pass = upfirdn2d_ops.upfirdn2d
-    else:
-        one_pass, kernel = _Pass.apply, kernel.to(x.dtype)
-    squeezed = _prefers_channels_last(x)
+    fused = impl == "cuda" and upfirdn2d_ops.fits(x, kernel, (upx, upy), (downx, downy))
+    one_pass = upfirdn2d_ops.upfirdn2d if fused else _Pass.apply
+    kernel = kernel if fused else kernel.to(x.dtype)
+    squeezed = not fused and _prefers_channels_last(x)
     y = x.contiguous(memory_format=torch.channels_last) if squeezed else x
     if kernel.ndim == 2:
         y = one_pass(y, kernel, (upx, upy), (downx, downy), (px0, px1, py0, py1))
