@@ -37,7 +37,7 @@ def draw_batches(
     cameras: Tensor,
     z_dim: int,
     seed: Sequence[int],
-    weights: Tensor | None = None,
+    weights: np.ndarray | None = None,
 ) -> Iterator[Batch]:
     """What a phase sees: the real images, latents, and cameras of randomly chosen real images.
 
@@ -48,7 +48,7 @@ def draw_batches(
         seed: whole numbers; the number of the micro-batch is added to them.
         weights: how often each camera is drawn beside the others, float64 [n]; None: alike.
     """
-    ends = None if weights is None else weights.cumsum(0)
+    ends = None if weights is None else torch.from_numpy(np.cumsum(weights))
     for number, images, labels in reals:
         seed_everything(*seed, number)
         count, device = len(images), images.device
@@ -56,8 +56,8 @@ def draw_batches(
         if ends is None:
             picks = torch.randint(len(cameras), [count], device=device)
         else:
-            marks = torch.rand([count], dtype=ends.dtype, device=device) * ends[-1]
-            picks = torch.searchsorted(ends, marks, right=True).clamp(max=len(cameras) - 1)
+            marks = torch.rand([count], dtype=ends.dtype) * ends[-1]
+            picks = torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1).to(device)
         yield Batch(images, labels, z, cameras[picks])
 
 

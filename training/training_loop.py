@@ -57,7 +57,6 @@ def training_loop(
     training_set = dnnlib.util.construct_class_by_name(**config.training_set_kwargs)
     cameras = torch.from_numpy(training_set.all_labels()).to(device)
     weights = sampling_weights(training_set, config.rebalance)
-    camera_weights = None if weights is None else torch.from_numpy(weights).to(device)
     networks = setup.build_networks(config, training_set, device)
     G, D, G_ema = (networks[name] for name in ("G", "D", "G_ema"))
     augment_pipe = networks.get("augment_pipe")
@@ -211,7 +210,7 @@ def training_loop(
             for number, phase in enumerate(phases):
                 if now.batch_idx % phase.interval == 0:
                     seed = (config.random_seed, now.batch_idx, number)
-                    batches = draw_batches(reals, cameras, G.z_dim, seed, camera_weights)
+                    batches = draw_batches(reals, cameras, G.z_dim, seed, weights)
                     check = timer.run(
                         phase.name, run_phase, phase, batches, now.nimg, world, tracked
                     )
