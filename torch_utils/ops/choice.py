@@ -28,6 +28,8 @@ CHOICES = ("auto", "torch", "triton")
 
 _asked: str | None = None
 _quiet = False
+# (choice, type of device) -> whether kernels run there; torch.compile can trace a look-up.
+_decided: dict[tuple[str, str], bool] = {}
 
 
 def set_ops(choice: str | None) -> None:
@@ -37,7 +39,7 @@ def set_ops(choice: str | None) -> None:
     """
     global _asked
     _asked = None if choice is None else _checked(choice, "ops")
-    _say.cache_clear()
+    _decided.clear()
 
 
 @contextmanager
@@ -64,22 +66,10 @@ def use_triton(x: torch.Tensor) -> bool:
     with `TRITON_INTERPRET=1`. Raises RuntimeError where "triton" was chosen for CUDA tensors and
     Triton cannot be imported.
     """
-    choice = chosen_ops()
-    if x.device.type == "cpu":
-        return choice == "triton" and _interpreted() and triton_problem() is None
-    if x.device.type != "cuda":
-        return False
-    if choice == "torch":
-        _say_once("operators: plain PyTorch, as chosen")
-        return False
-    problem = triton_problem()
-    if problem is None:
-        _say_once(f"operators: Triton {sys.modules['triton'].__version__}")
-    elif choice == "triton":
-        raise RuntimeError(f"operators: triton was chosen and cannot be used: {problem}")
-    else:
-        _say_once(f"operators: plain PyTorch, because Triton cannot be used: {problem}")
-    return problem is None
+    key = chosen_ops(), x.device.type
+    if key not in _decided:
+        _decided[key] = _decide(*key)
+    return _decided[key]
 
 
 def why_not_triton() -> str | None:
@@ -100,6 +90,24 @@ def triton_problem() -> str | None:
     return None
 
 
+def _decide(choice: str, device: str) -> bool:
+    if device == "cpu":
+        return choice == "triton" and _interpreted() and triton_problem() is None
+    if device != "cuda":
+        return False
+    if choice == "torch":
+        _say("plain PyTorch, as chosen")
+        return False
+    problem = triton_problem()
+    if problem is None:
+        _say(f"Triton {sys.modules['triton'].__version__}")
+    elif choice == "triton":
+        raise RuntimeError(f"operators: triton was chosen and cannot be used: {problem}")
+    else:
+        _say(f"plain PyTorch, because Triton cannot be used: {problem}")
+    return problem is None
+
+
 def _checked(choice: str, name: str) -> str:
     if choice not in CHOICES:
         raise ValueError(f"{name} must be one of {', '.join(CHOICES)}, not {choice!r}")
@@ -110,14 +118,8 @@ def _interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes")
 
 
-def _say_once(line: str) -> None:
-    if not _quiet:
-        _say(line)
-
-
-@functools.cache
-def _say(line: str) -> None:
+def _say(what: str) -> None:
     """Writes a line to stderr; of many processes of a training only the first does."""
-    first = not torch.distributed.is_available() or not torch.distributed.is_initialized()
-    if first or torch.distributed.get_rank() == 0:
-        print(line, file=sys.stderr, flush=True)
+    alone = not torch.distributed.is_available() or not torch.distributed.is_initialized()
+    if not _quiet and (alone or torch.distributed.get_rank() == 0):
+        print(f"operators: {what}", file=sys.stderr, flush=True)
