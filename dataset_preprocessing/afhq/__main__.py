@@ -1,6 +1,5 @@
 """Command line of the cats: python -m dataset_preprocessing.afhq."""
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from dataset_preprocessing.faces.commands import (
     CONTEXT,
     PATH,
     errors_as_lines,
+    on_error_option,
     run_and_tell,
     workers_option,
 )
@@ -23,20 +23,18 @@ from dataset_preprocessing.faces.steps import PreprocessingError
 @click.option("--labels", type=PATH, default="dataset.json", help="The hosted labels.")
 @click.option("--cameras", type=PATH, help="Rotations {stem: 3 x 3} instead of labels.")
 @workers_option()
+@on_error_option
 @errors_as_lines
-def main(inzip, outzip, labels, cameras, workers) -> None:
+def main(inzip, outzip, labels, cameras, workers, on_error) -> None:
     """Make the dataset OUTZIP of the cats in AFHQ's INZIP, with mirror images, 512 x 512.
 
     The folder OUTZIP_pictures, without .zip, is what it is made from, and can be removed then.
     """
     if outzip.suffix.lower() != ".zip" or outzip.exists():
         raise PreprocessingError(f"{outzip}: must be the name of a .zip that is not there yet")
-    if cameras is None:
-        labels_of = partial(hosted_labels, labels)
-    else:
-        labels_of = partial(labels_of_rotations, cameras)
+    by_stem = hosted_labels(labels) if cameras is None else labels_of_rotations(cameras)
     folder = outzip.with_name(f"{outzip.stem}_pictures")
-    run_and_tell(cats_step(inzip, labels_of), folder, workers=workers)
+    run_and_tell(cats_step(inzip, by_stem), folder, workers=workers, on_error=on_error)
     recipe = Recipe(size=(512, 512))
     written = convert(folder, outzip, recipe, workers=workers, verbose=True).written
     click.echo(f"{outzip}: {written} pictures")

@@ -56,15 +56,14 @@ def read_model(path: str | Path) -> np.ndarray:
 
 
 def read_points(path: str | Path) -> np.ndarray:
-    """Landmarks [5, 2] of a text file with a line "x y" each. Raises PreprocessingError."""
+    """Landmarks [5, 2] of a text file with a line "x y" each. Raises PreprocessingError, without
+    saying of which file."""
     try:
         rows = [line.split() for line in Path(path).read_text().splitlines() if line.strip()]
         values = [[float(word) for word in row] for row in rows]
         return numbers("landmarks", values, COUNT, 2)
     except (OSError, ValueError):
-        raise PreprocessingError(
-            f"{path}: must have five lines 'x y': {', '.join(NAMES)}"
-        ) from None
+        raise PreprocessingError(f"must have five lines 'x y': {', '.join(NAMES)}") from None
 
 
 def format_points(points: np.ndarray) -> bytes:

@@ -16,7 +16,6 @@ from dataset_preprocessing.faces.steps import (
     Job,
     PreprocessingError,
     Step,
-    problems_error,
     provenance_of,
 )
 from training.label_file import LABEL_FILE
@@ -50,30 +49,26 @@ def mirror_step(source: str | Path, max_images: int | None = None) -> Step:
 def mirrored_step(
     source: Path, names: list[str], entries: Entries | None, provenance: dict[str, Any]
 ) -> Step:
-    """The step that copies and mirrors pictures with these names in a folder, and labels them.
-    Raises PreprocessingError."""
-    problems = [f"{source / name}: no such file" for name in names if not (source / name).is_file()]
-    taken = {*names}
-    problems += [
-        f"{source / name}: is in the way of a mirror image; use the option max-images or rename it"
-        for name in names
-        if mirror_name(name) in taken
-    ]
-    if problems:
-        raise problems_error(problems)
-    if not names:
-        raise PreprocessingError(f"{source}: has no pictures to mirror")
+    """The step that copies and mirrors pictures with these names in a folder, and labels
+    them."""
+    problems = {
+        name: f"no such file in {source}" for name in names if not (source / name).is_file()
+    }
     jobs: dict[str, Job] = {}
     for name in names:
+        if mirror_name(name) in jobs:
+            problems[name] = "its mirror image would have the name of another one"
+        if name in problems:
+            continue
         path = source / name
         job = dict(picture=str(path), size=path.stat().st_size)
         jobs[name] = dict(job, mirror=False)
         jobs[mirror_name(name)] = dict(job, mirror=True)
     if entries is None:
-        return Step("mirror", make_copy, jobs, provenance=provenance)
+        return Step("mirror", make_copy, jobs, provenance=provenance, problems=problems)
     digest = hashlib.sha256(labels_file(entries, {})).hexdigest()
-    closing = partial(_closing, entries, provenance)
-    return Step("mirror", make_copy, jobs, dict(labels=digest), provenance, closing)
+    closing = partial(closing_labels, entries, provenance)
+    return Step("mirror", make_copy, jobs, dict(labels=digest), provenance, closing, problems)
 
 
 def make_copy(job: Job) -> bytes:
@@ -88,7 +83,10 @@ def with_mirrors(entries: Entries) -> Entries:
     return [*entries, *mirrors]
 
 
-def _closing(entries: Entries, provenance: dict[str, Any], made: list[str]) -> dict[str, bytes]:
+def closing_labels(
+    entries: Entries, provenance: dict[str, Any], made: list[str]
+) -> dict[str, bytes]:
+    """The dataset.json of the pictures that were made, of `entries` and their mirror images."""
     there = set(made)
     kept = [(name, label) for name, label in with_mirrors(entries) if name in there]
     return {LABEL_FILE: labels_file(kept, provenance)}

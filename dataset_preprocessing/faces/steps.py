@@ -49,6 +49,8 @@ class Step:
         settings: plain values that the record shows; what `closing` writes follows from them.
         provenance: what datasets made of the folder say of it, such as estimators; plain values.
         closing: further files, from the names of those that were made.
+        problems: why files that would be there cannot be made, by what the reason is about; found
+            before anything is made.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Step:
     settings: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     closing: Callable[[list[str]], dict[str, bytes]] | None = None
+    problems: dict[str, str] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """What the folder is made from, plain values."""
@@ -87,18 +90,21 @@ def run_step(
 
     Args:
         workers: processes.
-        on_error: 'stop' makes no folder if a job cannot be done, 'skip' leaves its file out.
+        on_error: 'stop' makes no folder if a file cannot be made, and nothing at all if that is
+            known before; 'skip' leaves such files out.
 
     Raises PreprocessingError with all problems, OSError where nothing can be written.
     """
     dest = Path(dest)
+    if step.problems and (on_error == "stop" or not step.jobs):
+        raise _failure(step.problems)
     if not step.jobs:
         raise PreprocessingError(f"{dest}: there is nothing to make it from")
     record = step.record()
     there = _report_of(dest, record, step)
     if there is not None:
         return there
-    left_out = {}
+    left_out = dict(step.problems)
     with closing(Destination(dest, record)) as destination:
         for name, made in _progress(_make_all(step, destination, workers), step, verbose):
             if isinstance(made, str):
@@ -107,7 +113,7 @@ def run_step(
                 destination.add(name, made)
         names = [name for name in step.jobs if name not in left_out]
         if left_out and (on_error == "stop" or not names):
-            raise problems_error([f"{name}: {reason}" for name, reason in left_out.items()], _SKIP)
+            raise _failure(left_out)
         extra = step.closing(names) if step.closing else {}
         extra[RECORD_FILE] = json.dumps(dict(record, left_out=left_out), indent=1).encode()
         for name, content in extra.items():
@@ -128,6 +134,10 @@ def problems_error(problems: list[str], outcome: str = NOTHING) -> Preprocessing
     more = [f"and {count - _SHOWN} more"] if count > _SHOWN else []
     head = f"{count} problem{'s' * (count > 1)}, {outcome}:"
     return PreprocessingError("\n  ".join([head, *problems[:_SHOWN], *more]))
+
+
+def _failure(left_out: dict[str, str]) -> PreprocessingError:
+    return problems_error([f"{name}: {reason}" for name, reason in left_out.items()], _SKIP)
 
 
 def fingerprint(path: str | Path) -> dict[str, Any]:

@@ -66,9 +66,9 @@ def _listed(dataset_json: Path, start_index: int, chosen: dict[str, bool]) -> li
 
 @click.group(context_settings=CONTEXT)
 def main() -> None:
-    """Faces, from FFHQ or from photographs, as posed datasets: docs/preprocessing.md has the whole way.
+    """Faces, from FFHQ or from photographs, as posed datasets.
 
-    Each step goes on where it was interrupted.
+    docs/preprocessing.md has the whole way. Each step goes on where it was interrupted.
     """
 
 
@@ -147,7 +147,10 @@ def align_command(
 @errors_as_lines
 def crop_command(indir, outdir, params, compress_level, mirror, **options) -> None:
     """Crop aligned faces as a file of parameters says."""
-    run_and_tell(crop_step(indir, params, mirror, compress_level), outdir, **options)
+    step, unnamed = crop_step(indir, params, mirror, compress_level)
+    for path in unnamed:
+        click.echo(f"left out: {path}: {params} has no entry for it", err=True)
+    run_and_tell(step, outdir, **options)
 
 
 @main.command("mirror")

@@ -123,11 +123,13 @@ def wild_crop_step(source: Path, detections: Path, lm3d: Path) -> Step:
     if not detections.is_dir():
         raise PreprocessingError(f"{detections}: no such folder; --landmarks=yunet makes it")
     jobs: dict[str, Job] = {}
-    for stem, (path, points) in pictures_with_points(source, detections).items():
+    pairs, problems = pictures_with_points(source, detections)
+    for stem, (path, points) in pairs.items():
         job = _job(path, compress_level=0, **crop_job(points, model, CropSettings()))
         add_crop(jobs, f"{stem}.png", job, mirror=False)
     provenance = provenance_of(detections) or dict(landmarks=dict(estimator="files"))
-    return Step("crop", make_crop, jobs, provenance=dict(provenance, crop=fingerprint(lm3d)))
+    provenance = dict(provenance, crop=fingerprint(lm3d))
+    return Step("crop", make_crop, jobs, provenance=provenance, problems=problems)
 
 
 def pose_step(crop: Path, pose_model: str, lm3d: Path) -> Step:

@@ -12,6 +12,7 @@ from typing import Any
 from dataset_preprocessing.faces.pictures import read_rgb
 from dataset_preprocessing.faces.steps import PreprocessingError, problems_error
 from dataset_preprocessing.faces.values import leads_out, numbers, parse_object
+from dnnlib.util import is_url
 
 LIST_FILE = "ffhq-dataset-v2.json"
 LIST_MD5 = "425ae20f06a4da1d4dc0f46d40ba5fd6"
@@ -92,6 +93,9 @@ def _file(number: int, kind: str, entry: dict[str, Any]) -> File:
     path = str(entry["file_path"])
     if leads_out(path):
         raise ValueError(f"file_path is {path!a}, must lie inside the folder")
+    url = entry["file_url"]
+    if not is_url(url):  # Of a file on this machine, the download would be a move.
+        raise ValueError(f"file_url is {url!a}, must be a web address")
     landmarks = entry.get("face_landmarks")
     if landmarks is not None:
         landmarks = numbers("face_landmarks", landmarks, 68, 2).tolist()
@@ -99,7 +103,7 @@ def _file(number: int, kind: str, entry: dict[str, Any]) -> File:
     return File(
         number,
         kind,
-        str(entry["file_url"]),
+        url,
         path,
         int(entry["file_size"]),
         str(entry["file_md5"]).lower(),

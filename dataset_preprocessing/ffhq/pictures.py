@@ -29,24 +29,20 @@ def align_step(
     output_size: int = OUTPUT_SIZE,
     transform_size: int = TRANSFORM_SIZE,
 ) -> Step:
-    """The step that aligns listed pictures in a folder by their 68 landmarks, as NUMBER.png.
-
-    Raises PreprocessingError with all files that are missing or have no landmarks.
-    """
+    """The step that aligns listed pictures in a folder by their 68 landmarks, as NUMBER.png."""
     jobs: dict[str, Job] = {}
-    problems = []
+    problems = {}
     for file in files:
         path = Path(source) / file.path
         if not path.is_file():
-            problems.append(f"{path}: no such file")
+            problems[str(path)] = "no such file"
         elif file.landmarks is None:
-            problems.append(f"{path}: the list has no landmarks of it")
+            problems[str(path)] = "the list has no landmarks of it"
         else:
             points = landmarks.five_of_68(np.array(file.landmarks))
             jobs[f"{file.number:05d}.png"] = _align_job(path, points, output_size, transform_size)
-    if problems:
-        raise problems_error(problems)
-    return Step("align", make_aligned, jobs, dict(output=output_size, transform=transform_size))
+    settings = dict(output=output_size, transform=transform_size)
+    return Step("align", make_aligned, jobs, settings, problems=problems)
 
 
 def align_own_step(
@@ -57,39 +53,36 @@ def align_own_step(
 ) -> Step:
     """The step that aligns the pictures in a folder by five landmarks each, in files NAME.txt of
     another. Raises PreprocessingError."""
-    pairs = pictures_with_points(source, points)
+    pairs, problems = pictures_with_points(source, points)
     jobs = {
         f"{stem}.png": _align_job(path, found, output_size, transform_size)
         for stem, (path, found) in pairs.items()
     }
     settings = dict(output=output_size, transform=transform_size)
-    return Step("align", make_aligned, jobs, settings, provenance_of(points))
+    return Step("align", make_aligned, jobs, settings, provenance_of(points), problems=problems)
 
 
 def pictures_with_points(
     source: str | Path, points: str | Path
-) -> dict[str, tuple[Path, np.ndarray]]:
-    """{stem: (picture, landmarks [5, 2])} of the pictures of which there are landmarks.
-
-    Raises PreprocessingError with all files of landmarks that are broken or have no picture.
-    """
+) -> tuple[dict[str, tuple[Path, np.ndarray]], dict[str, str]]:
+    """{stem: (picture, landmarks [5, 2])} of the pictures of which there are landmarks; and the
+    files of landmarks that are broken or have no picture, with the reasons. Raises
+    PreprocessingError."""
     pictures = pictures_in(source)
-    found, problems = {}, []
+    found, problems = {}, {}
     for path in sorted(Path(points).glob("*.txt")):
         if path.stem not in pictures:
-            problems.append(f"{path}: there is no picture {path.stem} in {source}")
+            problems[str(path)] = f"there is no picture {path.stem} in {source}"
             continue
         try:
             found[path.stem] = (pictures[path.stem], landmarks.read_points(path))
         except PreprocessingError as error:
-            problems.append(str(error))
-    if problems:
-        raise problems_error(problems)
-    if not found:
+            problems[str(path)] = str(error)
+    if not found and not problems:
         raise PreprocessingError(
             f"{points}: has no landmarks, files NAME.txt with five lines 'x y'"
         )
-    return found
+    return found, problems
 
 
 def crop_step(
@@ -97,25 +90,26 @@ def crop_step(
     parameters: str | Path,
     mirror: bool = False,
     compress_level: int = 0,
-) -> Step:
+) -> tuple[Step, list[Path]]:
     """The step that crops aligned pictures, in a folder or below, as `cropping_params.json` says;
-    with `mirror`, their mirror images beside them.
+    with `mirror`, their mirror images beside them. And the pictures that the file does not name,
+    which the published data do without.
 
-    Raises PreprocessingError with all pictures that have no parameters, or wrong ones.
+    Raises PreprocessingError with all parameters that are wrong, or if they are of other pictures.
     """
     by_stem = read_parameters(parameters)
     jobs: dict[str, Job] = {}
-    problems = []
+    unnamed = []
     for stem, path in pictures_in(source, below=True).items():
         if stem not in by_stem:
-            problems.append(f"{path}: {parameters} has no entry for it")
+            unnamed.append(path)
             continue
         job = dict(picture=str(path), size=path.stat().st_size, **by_stem[stem])
         job = dict(job, compress_level=compress_level)
         add_crop(jobs, f"{stem}.png", job, mirror)
-    if problems:
-        raise problems_error(problems)
-    return Step("crop", make_crop, jobs, dict(mirror=mirror), provenance_of(source))
+    if not jobs:
+        raise PreprocessingError(f"{parameters}: names none of the pictures in {source}")
+    return Step("crop", make_crop, jobs, dict(mirror=mirror), provenance_of(source)), unnamed
 
 
 def add_crop(jobs: dict[str, Job], name: str, job: Job, mirror: bool) -> None:

@@ -108,10 +108,23 @@ def test_default_name(afhq, hosted, small, tmp_path, monkeypatch):
 def test_mirrored_entries_of_hosted_labels_are_made_anew(afhq, hosted):
     content = json.loads(hosted.read_text())
     stem = NAMES[0].removesuffix(".png")
+    wanted = mirrored_label(content["labels"][0][1])
     content["labels"].append([f"{stem}_mirror.png", content["labels"][1][1]])
     hosted.write_text(json.dumps(content))
-    found = dict(cats.with_mirrors(cats.hosted_labels(hosted, NAMES)))
-    assert found[f"{stem}_mirror.png"] == mirrored_label(found[NAMES[0]])
+    step = cats.cats_step(afhq, cats.hosted_labels(hosted))
+    files = step.closing([NAMES[0], f"{stem}_mirror.png"])
+    assert json.loads(files["dataset.json"])["labels"][1] == [f"{stem}_mirror.png", wanted]
+
+
+def test_cats_without_labels(afhq, hosted, small, tmp_path):
+    content = json.loads(hosted.read_text())
+    del content["labels"][0]
+    hosted.write_text(json.dumps(content))
+    line = (afhq, tmp_path / "cats.zip", f"--labels={hosted}")
+    message = refusal(*line)
+    assert "1 problem" in message and f"{NAMES[0]}: there is no label for it" in message
+    done = run(*line, "--on-error=skip")
+    assert "2 pictures" in done.output and f"left out: {NAMES[0]}" in done.output
 
 
 def test_interruption(afhq, hosted, small, tmp_path, monkeypatch):
@@ -154,7 +167,7 @@ def test_refused(afhq, hosted, rotations, tmp_path):
     assert "cameras.json: must be JSON" in refusal(afhq, out, f"--cameras={rotations}")
     rotations.write_text(json.dumps({"another": np.eye(3).tolist()}))
     message = refusal(afhq, out, f"--cameras={rotations}")
-    assert f"2 problems, nothing is written:\n  {rotations}: has no entry for {NAMES[0]}" in message
+    assert "2 problems" in message and f"{NAMES[1]}: there is no label for it" in message
     with zipfile.ZipFile(tmp_path / "dogs.zip", "w") as archive:
         archive.writestr("train/dog/a.png", png(0))
     assert "has no pictures in train/cat" in refusal(

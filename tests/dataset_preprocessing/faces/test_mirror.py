@@ -169,15 +169,26 @@ def test_broken_cameras(crops, change, message):
     assert message in refusal(labelled_step, crops)
 
 
-def test_cameras_without_pictures(crops):
-    poses = {f"{k}.png": camera_of(ANGLE, TRANS) for k in range(3)}
-    camera_files.write_cameras(crops / "cameras.json", poses, {})
-    message = refusal(labelled_step, crops)
-    assert "3 problems" in message and "1.png: no such file" in message
+def test_cameras_without_pictures(crops, tmp_path):
+    names = ["1.png", "2.png", "face.0.png"]
+    camera_files.write_cameras(
+        crops / "cameras.json", {name: camera_of(ANGLE, TRANS) for name in names}, {}
+    )
+    message = refusal(run_step, labelled_step(crops), tmp_path / "out")
+    assert "2 problems" in message and f"1.png: no such file in {crops}" in message
+    report = run_step(labelled_step(crops), tmp_path / "out", on_error="skip")
+    assert list(report.left_out) == names[:2] and len(report.made) == 2
+    assert len(json.loads((tmp_path / "out" / "dataset.json").read_text())["labels"]) == 2
     (crops / "cameras.json").unlink()
     assert "cameras.json: no such file" in refusal(labelled_step, crops)
     (crops / "cameras.json").write_text("[]")
     assert "must be" in refusal(labelled_step, crops)
+
+
+def test_mirror_images_of_one_name(crops, tmp_path):
+    save(noise(3), crops / "face.0.jpg")
+    message = refusal(run_step, mirror_step(crops), tmp_path / "out")
+    assert "face.0.png: its mirror image would have the name of another one" in message
 
 
 def test_pictures_of_one_name(crops):

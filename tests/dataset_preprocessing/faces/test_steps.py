@@ -123,6 +123,27 @@ def test_skip(tmp_path):
     assert again.was_there and (again.made, again.left_out) == (report.made, report.left_out)
 
 
+def test_problems_that_are_known_before(tmp_path):
+    """Nothing is made with them, or all but what they are about."""
+    made = []
+
+    def counted(job):
+        made.append(job["value"])
+        return make(job)
+
+    found = Step("write", counted, step().jobs, problems={"x.png": "is gone"})
+    with pytest.raises(
+        PreprocessingError, match="1 problem, nothing is written.*\n  x.png: is gone"
+    ):
+        run_step(found, tmp_path / "out")
+    assert not made and not (tmp_path / "out").exists()
+    report = run_step(found, tmp_path / "out", on_error="skip")
+    assert made == [0, 1, 2, 3] == [int(name[0]) for name in report.made]
+    assert report.left_out == {"x.png": "is gone"}
+    with pytest.raises(PreprocessingError, match="x.png: is gone"):
+        run_step(Step("write", make, {}, problems=found.problems), tmp_path / "o", on_error="skip")
+
+
 def test_nothing_is_left(tmp_path):
     jobs = {"a": dict(broken="it is broken")}
     with pytest.raises(PreprocessingError, match="1 problem, nothing"):

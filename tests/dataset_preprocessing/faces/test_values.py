@@ -17,7 +17,7 @@ from dataset_preprocessing.ffhq.rebalance import read_table
 
 POSE = np.diag([1.0, -1, -1, 1])
 POSE[2, 3] = 2.7
-FILE = dict(file_url="u", file_path="a/b.png", file_size=3, file_md5="x", pixel_md5="y")
+FILE = dict(file_url="http://u", file_path="a/b.png", file_size=3, file_md5="x", pixel_md5="y")
 FILE |= dict(pixel_size=[4, 4], face_landmarks=np.zeros((68, 2)).tolist())
 CROP = dict(lm=np.zeros((5, 2)).tolist(), lm3d_std=np.zeros((5, 3)).tolist(), rescale_factor=300)
 LABELS = dict(labels=[["a.png", label_of(POSE)], ["b.png", label_of(POSE)]])
@@ -28,9 +28,9 @@ READERS = {
     ),
     "parameters": ({"a.png": dict(CROP, center_crop_size=7, output_size=5)}, read_parameters),
     "labels": (LABELS, lambda path: read_labels(path.read_bytes(), path)),
-    "hosted": (LABELS, lambda path: hosted_labels(path, ["a.png"])),
+    "hosted": (LABELS, hosted_labels),
     "cameras": ({"a.png": dict(pose=POSE.tolist(), intrinsics=INTRINSICS)}, read_cameras),
-    "rotations": ({"a": np.eye(3).tolist()}, lambda path: labels_of_rotations(path, ["a.png"])),
+    "rotations": ({"a": np.eye(3).tolist()}, labels_of_rotations),
     "table": ({"0": 1, "1": 2}, lambda path: read_table(path, 2)),
 }
 ODD = [None, True, -1, 0, 1e400, float("nan"), -1e308, 10**400, 2**70, "", "x", "../x", "/x", "nan"]

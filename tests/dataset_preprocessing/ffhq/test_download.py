@@ -182,6 +182,8 @@ def test_validate_pixels(ffhq, run, refused):
     "change, message",
     [
         (dict(file_path="../x.png"), "must lie inside the folder"),
+        (dict(file_url=__file__), "must be a web address"),
+        (dict(file_url=f"file://{__file__}"), "must be a web address"),
         (dict(file_path="/x.png"), "must lie inside the folder"),
         (dict(file_size="many"), "many"),
         (dict(face_landmarks=[[1, 2]]), "must be 68 x 2 numbers"),

@@ -65,6 +65,12 @@ def test_align_says_all_that_is_missing(ffhq, refused):
     assert "00002.png: no such file" in message and not (ffhq / "aligned").exists()
 
 
+def test_align_without_what_is_missing(ffhq, run):
+    (ffhq / "in-the-wild-images/00000/00002.png").unlink()
+    assert "00002.png: no such file" in run(*align(ffhq, "--on-error=skip"))
+    assert len(list((ffhq / "aligned").glob("*.png"))) == 2
+
+
 def test_align_broken_picture(ffhq, run, refused):
     (ffhq / "in-the-wild-images/00000/00001.png").write_bytes(b"not a picture")
     message = refused(*align(ffhq))
@@ -156,12 +162,16 @@ def test_broken_parameters(change, message, ffhq, parameters, refused):
     assert "00002.png: has no 'rescale_factor'" in found and not (ffhq / "crops").exists()
 
 
-def test_pictures_without_parameters(ffhq, parameters, refused):
+def test_pictures_without_parameters(ffhq, parameters, run, refused):
+    """The published file does not name all pictures: those are not of the published data."""
     content = json.loads(parameters.read_text())
-    del content["00001.png"], content["00002.png"]
+    del content["00001.png"]
     parameters.write_text(json.dumps(content))
-    found = refused(*crop(ffhq))
-    assert "2 problems" in found and found.count("has no entry for it") == 2
+    output = run(*crop(ffhq))
+    assert "00001.png: " in output and output.count("has no entry for it") == 1
+    assert sorted(p.name for p in (ffhq / "crops").glob("*.png")) == ["00000.png", "00002.png"]
+    parameters.write_text(json.dumps({"x.png": content["00000.png"]}))
+    assert "names none of the pictures" in refused(*crop(ffhq, f"--outdir={ffhq / 'b'}"))
     parameters.unlink()
     assert "cropping_params.json: no such file; it is" in refused(*crop(ffhq))
 
