@@ -26,6 +26,7 @@ class Page:
 
     def __init__(self, page, viewer):
         self.page, self._viewer = page, viewer
+        page.set_default_timeout(10000)
         known = set(viewer.clients())
         page.goto(f"http://localhost:{viewer.port}")
         wait_for(lambda: set(viewer.clients()) - known)
@@ -71,8 +72,9 @@ class Page:
 
     def row(self, label, nth=0):
         """The input beside a label."""
-        text = self.page.get_by_text(label, exact=True).nth(nth)
-        return text.locator("xpath=ancestor::*[.//input][1]//input").first
+        text = self.page.get_by_text(label, exact=True).locator("visible=true").nth(nth)
+        shown = "input[not(@type='hidden')]"
+        return text.locator(f"xpath=ancestor::*[.//{shown}][1]//{shown}").first
 
     def type(self, label, value, nth=0):
         """Types into the input beside a label."""
@@ -98,4 +100,6 @@ class Page:
 
     def click(self, name, nth=0):
         """Presses a button."""
-        self.page.get_by_role("button", name=name, exact=True).nth(nth).click()
+        self.page.get_by_role("button", name=name, exact=True).locator("visible=true").nth(
+            nth
+        ).click()

@@ -123,7 +123,7 @@ def test_camera(page):
     became(page, fov=40.0)
     page.click("reset", 1)
     became(page, fov=None)
-    page.choose("Pose", "free")
+    page.choose("Made for", "these angles")
     became(page, conditioning="free")
     page.type("Yaw", 0.52, 1)
     page.type("Pitch", -0.2, 1)
@@ -276,7 +276,7 @@ def test_upload_of_a_model(page, snapshot):
 
 
 def test_information(page):
-    page.tab("Info")
+    page.tab("Picture")
     page.type("Most frames a second", 20)
     became(page, most_fps=20.0)
     page.page.get_by_text("16 x 16 rays, 6 + 6").wait_for()

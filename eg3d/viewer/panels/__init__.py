@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 TABS = {
     "Object": (NetworkPanel, LatentsPanel, StylesPanel),
     "View": (CameraPanel,),
-    "Picture": (PicturePanel,),
+    "Picture": (PicturePanel, InfoPanel),
     "Layers": (LayersPanel,),
     "Scene": (ScenePanel,),
     "Save": (ExportPanel,),
-    "Info": (InfoPanel,),
 }
 
 

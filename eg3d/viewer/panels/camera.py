@@ -45,8 +45,8 @@ class CameraPanel(Panel):
             )
             self.controls.buttons({"snap": self._snap_fov, "reset": self._reset_fov})
         with self.gui.add_folder("Conditioning"):
-            names = {"front": "front", "camera": "follows the camera", "free": "free"}
-            self.controls.choice("Pose", "conditioning", names, "What the latents are made for.")
+            names = {"front": "the front", "camera": "the camera", "free": "these angles"}
+            self.controls.choice("Made for", "conditioning", names, "The pose given to mapping.")
             self.controls.slider("Yaw", "cond_yaw", 0.01)
             self.controls.slider("Pitch", "cond_pitch", 0.01)
             self.controls.buttons({"snap": self._snap_free, "reset": self._reset_free})

@@ -17,12 +17,11 @@ class InfoPanel(Panel):
     def build(self) -> None:
         """Makes the controls."""
         self._told = 0.0
-        self.table = self.gui.add_markdown("")
-        self.controls.slider("Most frames a second", "most_fps", 1, (1, 120))
-        self.gui.add_markdown(
-            "**Mouse**: left button turns, right button moves, wheel goes nearer. While you move, "
-            "pictures are coarser; when you stop, they are as fine as the settings say."
-        )
+        with self.gui.add_folder("Speed"):
+            self.controls.slider("Most frames a second", "most_fps", 1, (1, 120))
+            self.table = self.gui.add_markdown(
+                "While you move, pictures are coarser; when you stop, as fine as set here."
+            )
 
     def shown(self, frame: Frame) -> None:
         """Writes the table, now and then."""

@@ -90,6 +90,8 @@ class ScenePanel(Panel):
             fov=viewpoint.lens_fov(posed.camera.intrinsics[0]),
             aspect=width / height,
             scale=size,
+            thickness=1.5,
+            thickness_units="screen",
             color=(40, 90, 200),
             image=posed.pixels,
             wxyz=np.roll(Rotation.from_matrix(pose[:3, :3]).as_quat(), 1),
