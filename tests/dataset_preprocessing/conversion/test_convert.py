@@ -127,7 +127,7 @@ def test_an_interrupted_conversion_goes_on(photos, tmp_path, monkeypatch, dest, 
 @pytest.mark.parametrize("cut", [1, 50])
 def test_files_that_were_cut_short_are_made_anew(photos, tmp_path, monkeypatch, cut):
     """As after a loss of power: the zip or its journal lacks an end."""
-    monkeypatch.setattr(conversion, "_odd_ones", _interrupt)
+    monkeypatch.setattr(conversion, "odd_ones", _interrupt)
     for name in (".out.zip.part", ".out.zip.journal"):
         with pytest.raises(KeyboardInterrupt):
             convert(photos, tmp_path / "out.zip")
@@ -144,7 +144,7 @@ def _interrupt(shapes):
 
 
 def test_another_recipe_starts_anew(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "_odd_ones", _interrupt)
+    monkeypatch.setattr(conversion, "odd_ones", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         convert(photos, tmp_path / "out.zip", Recipe(size=(8, 8)))
     monkeypatch.undo()

@@ -154,7 +154,7 @@ def test_odd_pictures_are_cut_out(photos, tmp_path):
 
 
 def test_another_recipe_starts_anew(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "_odd_ones", lambda shapes: 1 / 0)
+    monkeypatch.setattr(conversion, "odd_ones", lambda shapes: 1 / 0)
     for size in (3, 4):
         with pytest.raises(ZeroDivisionError):
             convert(photos, tmp_path / "cars", Recipe(size=(8, 8)), shard_size=size)
