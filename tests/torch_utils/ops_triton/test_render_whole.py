@@ -1,0 +1,227 @@
+"""Whole renderings and queries by kernels: recorded numbers, and the plain way in every mode."""
+
+import pytest
+import torch
+
+from torch_utils.ops import render_ops, triplane_ops
+from torch_utils.ops.choice import set_ops
+from training.triplane import OSGDecoder
+from training.volumetric_rendering import fused
+from training.volumetric_rendering.draws import GivenDraws
+from training.volumetric_rendering.fused import FusedField
+from training.volumetric_rendering.options import RenderingOptions
+from training.volumetric_rendering.renderer import (
+    ImportanceRenderer,
+    TriPlaneField,
+    generate_planes,
+)
+
+OPTIONS = {
+    "depth_resolution": 12,
+    "depth_resolution_importance": 12,
+    "ray_start": 2.25,
+    "ray_end": 3.3,
+    "box_warp": 1,
+    "disparity_space_sampling": False,
+    "clamp_mode": "softplus",
+}
+AUTO = {"ray_start": "auto", "ray_end": "auto"}
+SOME = slice(0, 64, 16)  # of 64 recorded rays: a ray takes a tenth of a second in the interpreter
+
+
+@pytest.fixture
+def parts(conformance):
+    return conformance("renderer_parts")
+
+
+def make_decoder(channels=32, colours=32, lr_mul=1.0):
+    return OSGDecoder(channels, dict(decoder_lr_mul=lr_mul, decoder_output_dim=colours))
+
+
+@pytest.fixture
+def decoder(parts, state_of):
+    """That of the recorded numbers."""
+    decoder = make_decoder()
+    decoder.load_state_dict(state_of(parts))
+    return decoder
+
+
+def render(renderer, planes, decoder, rays, options, draws, device):
+    """The three results on the CPU, and the same once more the plain way in float64."""
+    planes, *rays = (x.to(device) for x in (planes, *rays))
+    fast = renderer(planes, decoder.to(device), *rays, options, draws)
+    set_ops("torch")
+    planes, *rays = (x.cpu().double() for x in (planes, *rays))
+    plain = renderer(planes, decoder.cpu().double(), *rays, options, draws)
+    set_ops("triton")
+    decoder.float()
+    return [x.detach().cpu().double() for x in fast], [x.detach() for x in plain]
+
+
+@pytest.mark.parametrize(
+    "case, cameras, changes",
+    [
+        ("a", slice(0, 2), {}),
+        ("b", slice(2, 4), {**AUTO, "box_warp": 1.6, "white_back": True}),
+        ("c", slice(0, 1), {"disparity_space_sampling": True}),
+    ],
+)
+def test_recorded(case, cameras, changes, device, conformance, parts, decoder, assert_scaled):
+    rays, recorded = conformance("cameras_rays"), conformance("renderer_full")
+    draws = GivenDraws(torch.tensor(0.5), torch.linspace(0.02, 0.98, 12))
+    inputs = [rays[f"ray_{name}"][cameras, SOME].to(device) for name in ("origins", "directions")]
+    count = len(inputs[0])
+    with torch.no_grad():
+        found = ImportanceRenderer()(
+            parts["planes"][:count].to(device),
+            decoder.to(device),
+            *inputs,
+            {**OPTIONS, **changes},
+            draws,
+        )
+    for value, name in zip(found, ("rgb", "depth", "weights"), strict=True):
+        expected = recorded[f"{case}_{name}"][:count, SOME]
+        if not (name == "depth" and (recorded[f"{case}_weights"][:count, SOME] == 0).any()):
+            assert_scaled(value.cpu(), expected)
+
+
+@pytest.mark.slow
+def test_recorded_gradients(device, conformance, parts, decoder, assert_scaled):
+    """All rays of case a, with the gradients of planes and decoder."""
+    rays, recorded = conformance("cameras_rays"), conformance("renderer_full")
+    draws = GivenDraws(torch.tensor(0.5), torch.linspace(0.02, 0.98, 12))
+    planes = parts["planes"].to(device).requires_grad_()
+    inputs = [rays[f"ray_{name}"][:2].to(device) for name in ("origins", "directions")]
+    rgb, depth, opacity = ImportanceRenderer()(planes, decoder.to(device), *inputs, OPTIONS, draws)
+    assert_scaled(rgb.detach().cpu(), recorded["a_rgb"])
+    assert_scaled(depth.detach().cpu(), recorded["a_depth"])
+    assert_scaled(opacity.detach().cpu(), recorded["a_weights"])
+    loss = (rgb * recorded["g_rgb"].to(device)).sum()
+    (loss + (depth * recorded["g_depth"].to(device)).sum()).backward()
+    assert_scaled(planes.grad.cpu(), recorded["grad_planes"])
+    for name, parameter in decoder.named_parameters():
+        assert_scaled(parameter.grad.cpu(), recorded[f"grad_{name}"])
+
+
+MODES = {
+    "exact limits, five and three": dict(
+        AUTO, ray_limits="exact", depth_resolution=5, depth_resolution_importance=3
+    ),
+    "no fine samples": dict(depth_resolution=6, depth_resolution_importance=0, white_back=True),
+    "centered, orthogonal": dict(importance_bins="centered", plane_axes="orthogonal"),
+    "no ray hits": dict(AUTO, away=True, empty_depth="ray"),
+    "no ray hits, no fine samples": dict(AUTO, away=True, depth_resolution_importance=0),
+    "disparity and auto": dict(AUTO, disparity_space_sampling=True),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_gives_the_plain_numbers(mode, device):
+    changes = {"depth_resolution": 6, "depth_resolution_importance": 4, **MODES[mode]}
+    axes, away = changes.pop("plane_axes", "legacy"), changes.pop("away", False)
+    options = {**OPTIONS, "ray_start": 0.8, "ray_end": 2.2, **changes}
+    planes = torch.randn(1, 3, 16, 8, 8) * 3
+    origins = torch.randn(1, 3, 3) * 0.1 + torch.tensor([0, 0, 1.5])
+    directions = torch.randn(1, 3, 3) * 0.1 + torch.tensor([0, 0, -1.0])
+    directions[:, 1] = torch.tensor([1.0, 0.2, 0])  # misses the box
+    if away:
+        origins = origins + 5
+    directions = torch.nn.functional.normalize(directions, dim=-1)
+    draws = GivenDraws(torch.rand(1, 3, changes["depth_resolution"], 1), torch.rand(3, 1))
+    decoder = make_decoder(16, 16, lr_mul=0.5)
+    with torch.no_grad():
+        found = render(
+            ImportanceRenderer(axes), planes, decoder, (origins, directions), options, draws, device
+        )
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
+
+
+def test_gradients_of_a_rendering(device):
+    """Of planes, decoder and rays, with fine samples, white background and depth in the loss."""
+    options = {**OPTIONS, **AUTO, "white_back": True}
+    options |= {"depth_resolution": 5, "depth_resolution_importance": 3}
+    decoder, renderer = make_decoder(16, 16), ImportanceRenderer()
+    tensors = [torch.randn(1, 3, 16, 6, 6) * 2, torch.randn(1, 3, 3) * 0.1, torch.randn(1, 3, 3)]
+    tensors[1][..., 2], tensors[2][..., 2] = 1.5, -9
+    tensors[2] = torch.nn.functional.normalize(tensors[2], dim=-1)
+    draws = GivenDraws(torch.rand(1, 3, 5, 1), torch.rand(3, 3))
+    grads = [torch.randn(1, 3, 16), torch.randn(1, 3, 1), torch.randn(1, 3, 1)]
+
+    def gradients(kind):
+        decoder.to(**kind)
+        inputs = [x.to(**kind).requires_grad_() for x in tensors]
+        results = renderer(inputs[0], decoder, *inputs[1:], options, draws)
+        wanted = [*inputs, *decoder.parameters()]
+        found = torch.autograd.grad(results, wanted, [g.to(**kind) for g in grads])
+        return [g.cpu().double() for g in found]
+
+    fast = gradients(dict(device=device, dtype=torch.float32))
+    set_ops("torch")
+    plain = gradients(dict(device="cpu", dtype=torch.float64))
+    for a, b in zip(fast, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4 * b.abs().max().item(), rtol=0)
+
+
+def test_query_has_the_numbers_of_the_rendering(device, parts, decoder, assert_scaled):
+    """The field that was rendered and the one that is asked at points are the same."""
+    field = TriPlaneField(parts["planes"].to(device), decoder.to(device), generate_planes(), 1)
+    points = parts["xyz"][:, :20].to(device)
+    with torch.no_grad():
+        answer = field(points, None)
+        density = field(points, None, want_rgb=False)
+        kernels = FusedField.of(field, points)
+        sigma = render_ops.ray_densities(
+            kernels.planes, *kernels.layers, points, torch.zeros_like(points),
+            torch.ones(*points.shape[:2], 1, device=device), kernels.axes, kernels.scale, "float32",
+        )  # fmt: skip
+    assert set(density) == {"sigma"}
+    torch.testing.assert_close(density["sigma"], answer["sigma"])
+    torch.testing.assert_close(sigma, answer["sigma"])
+    assert_scaled(answer["rgb"].cpu(), parts["rgb"][:, :20])
+    assert_scaled(answer["sigma"].cpu(), parts["sigma"][:, :20])
+
+
+def test_more_samples_than_a_program_holds(device, monkeypatch):
+    """Importance sampling goes the plain way, the rest does not."""
+    options = RenderingOptions(**OPTIONS)
+    depths, sigma = torch.linspace(1, 2, 12).repeat(2, 1), torch.randn(2, 12)
+    draws = GivenDraws(torch.tensor(0.5), torch.rand(2, 12))
+    inputs = [x.to(device) for x in (depths, sigma)]
+    kernel = fused._all_depths(*inputs, options, draws)
+    monkeypatch.setattr(render_ops, "MOST_SAMPLES", 11)
+    torch.testing.assert_close(fused._all_depths(*inputs, options, draws), kernel)
+
+
+@pytest.mark.parametrize(
+    "why", ["noise", "decoder", "width", "double", "deterministic", "choice", None]
+)
+def test_where_kernels_do_not_apply(why, device):
+    decoder = make_decoder(24 if why == "width" else 16, 16)
+    planes = torch.randn(1, 3, 24 if why == "width" else 16, 4, 4, device=device)
+    if why == "decoder":
+        decoder = torch.nn.Module()
+        decoder.averages_planes = True
+    if why == "choice":
+        set_ops("torch")
+    points = torch.zeros(1, 1, 3, dtype=torch.float64 if why == "double" else None, device=device)
+    field = TriPlaneField(planes, decoder.to(device), generate_planes(), 1, 0.1 * (why == "noise"))
+    try:
+        torch.use_deterministic_algorithms(why == "deterministic", warn_only=True)
+        assert (FusedField.of(field, points) is None) == (why is not None)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("want_rgb", [True, False])
+def test_operators_are_registered_as_torch_wants(want_rgb):
+    """Schemas, fake results, gradients: on the twins, which need no interpreter."""
+    layers = [torch.randn(s, requires_grad=True) for s in ((16, 16), (16,), (17, 16), (17,))]
+    planes = torch.randn(1, 2, 4, 4, 16, requires_grad=True)
+    points = torch.rand(1, 3, 3, requires_grad=True)
+    how = ([0, 1, 0, 2], 2.0, "float32")
+    torch.library.opcheck(triplane_ops.decode, (planes, *layers, points, *how, want_rgb))
+    if want_rgb:
+        depths = torch.sort(torch.rand(1, 3, 4))[0]
+        rays = (points, torch.ones_like(points).requires_grad_(), depths)
+        torch.library.opcheck(render_ops.composite, (planes, *layers, *rays, *how))
