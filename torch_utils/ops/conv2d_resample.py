@@ -4,7 +4,7 @@ import torch
 
 from . import conv2d_gradfix, upfirdn2d_ops
 from .epilogue import Epilogue
-from .upfirdn2d import Padding, _get_filter_size, _parse_padding, correlation_taps, upfirdn2d
+from .upfirdn2d import Padding, _get_filter_size, _parse_padding, upfirdn2d
 
 __all__ = ["conv2d_resample"]
 
@@ -122,12 +122,13 @@ def _filter_and_finish(
     x, f, pads: list[int], gain: float, flip_filter: bool, epilogue: Epilogue | None
 ) -> torch.Tensor:
     """`epilogue(upfirdn2d(x, f, ...))`, as one operator where there is a kernel for it."""
-    taps = correlation_taps(x, f, flip_filter, gain)
-    if epilogue is not None and taps.ndim == 2:
-        width = upfirdn2d_ops.output_size(x.shape[3], taps.shape[1], 1, 1, *pads[:2])
-        height = upfirdn2d_ops.output_size(x.shape[2], taps.shape[0], 1, 1, *pads[2:])
-        joinable = upfirdn2d_ops.fits(x, taps, (1, 1), (1, 1))
-        if joinable and min(height, width) > 0 and epilogue.fused(x, height, width):
-            return upfirdn2d_ops.fir_epilogue(x, taps, pads, *epilogue.operands())
+    joinable = upfirdn2d_ops.fits(x, _get_filter_size(f), (1, 1), (1, 1))
+    if epilogue is not None and f is not None and f.ndim == 2 and joinable:
+        width = upfirdn2d_ops.output_size(x.shape[3], f.shape[1], 1, 1, *pads[:2])
+        height = upfirdn2d_ops.output_size(x.shape[2], f.shape[0], 1, 1, *pads[2:])
+        if min(height, width) > 0 and epilogue.fused(x, height, width):
+            return upfirdn2d_ops.fir_epilogue(
+                x, f, pads, not flip_filter, gain, *epilogue.operands()
+            )
     x = upfirdn2d(x, f, padding=pads, gain=gain, flip_filter=flip_filter)
     return x if epilogue is None else epilogue(x)

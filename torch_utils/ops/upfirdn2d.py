@@ -5,6 +5,7 @@ gradients of any order are as cheap: torch's own second derivative of a depthwis
 computes a weight gradient, channel by channel, that nobody needs.
 """
 
+import functools
 import operator
 from collections.abc import Sequence
 
@@ -88,17 +89,22 @@ def upfirdn2d(
     if x.shape[3] * upx + px0 + px1 < fw or x.shape[2] * upy + py0 + py1 < fh:
         raise ValueError(f"{list(x.shape)} with padding {padding} is smaller than the filter")
 
-    kernel = correlation_taps(x, f, flip_filter, gain)
-    fused = impl == "cuda" and upfirdn2d_ops.fits(x, kernel, (upx, upy), (downx, downy))
-    one_pass = upfirdn2d_ops.upfirdn2d if fused else _Pass.apply
-    kernel = kernel if fused else kernel.to(x.dtype)
-    squeezed = not fused and _prefers_channels_last(x)
+    if impl == "cuda" and upfirdn2d_ops.fits(x, (fw, fh), (upx, upy), (downx, downy)):
+        taps = f if f is not None else torch.ones([1, 1], device=x.device)
+        run = functools.partial(upfirdn2d_ops.upfirdn2d, reverse=not flip_filter)
+        if taps.ndim == 2:
+            return run(x, taps, (upx, upy), (downx, downy), (px0, px1, py0, py1), gain=gain)
+        x = run(x, taps[None, :], (upx, 1), (downx, 1), (px0, px1, 0, 0), gain=1)
+        return run(x, taps[:, None], (1, upy), (1, downy), (0, 0, py0, py1), gain=gain)
+
+    kernel = _correlation_kernel(x, f, flip_filter, gain)
+    squeezed = _prefers_channels_last(x)
     y = x.contiguous(memory_format=torch.channels_last) if squeezed else x
     if kernel.ndim == 2:
-        y = one_pass(y, kernel, (upx, upy), (downx, downy), (px0, px1, py0, py1))
+        y = _Pass.apply(y, kernel, (upx, upy), (downx, downy), (px0, px1, py0, py1))
     else:
-        y = one_pass(y, kernel[None, :], (upx, 1), (downx, 1), (px0, px1, 0, 0))
-        y = one_pass(y, kernel[:, None], (1, upy), (1, downy), (0, 0, py0, py1))
+        y = _Pass.apply(y, kernel[None, :], (upx, 1), (downx, 1), (px0, px1, 0, 0))
+        y = _Pass.apply(y, kernel[:, None], (1, upy), (1, downy), (0, 0, py0, py1))
     return y.contiguous() if squeezed else y
 
 
@@ -195,10 +201,8 @@ def _centred(f, padding: Padding, rule, factors: tuple[int, int] | None = None) 
     return [own + extra for own, extra in zip(padding, added, strict=True)]
 
 
-def correlation_taps(
-    x: torch.Tensor, f: torch.Tensor | None, flip_filter: bool, gain: float
-) -> torch.Tensor:
-    """The taps to correlate `x` with, gain included, in at least the dtype of `f`."""
+def _correlation_kernel(x, f, flip_filter: bool, gain: float) -> torch.Tensor:
+    """The taps to correlate with, gain included, in the dtype of `x`; rounded once."""
     if f is None:
         f = torch.ones([1, 1], device=x.device)
     kernel = f.to(torch.promote_types(f.dtype, x.dtype))
@@ -207,7 +211,7 @@ def correlation_taps(
     kernel = kernel * gain ** (kernel.ndim / 2)
     if not flip_filter:
         kernel = kernel.flip(tuple(range(kernel.ndim)))
-    return kernel
+    return kernel.to(x.dtype)
 
 
 def _prefers_channels_last(x: torch.Tensor) -> bool:

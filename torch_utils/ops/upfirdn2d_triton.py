@@ -19,6 +19,9 @@ from .upfirdn2d_ops import ROWS, output_size
 
 __all__ = ["compile_cases", "run"]
 
+# An epilogue that changes nothing: scale, noise, strength, bias, slope, gain, clamp.
+NOTHING = (None, None, None, None, 1.0, 1.0, None)
+
 
 @triton.jit
 def add_tap(
@@ -30,13 +33,17 @@ def add_tap(
     KY: tl.constexpr,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    REVERSE: tl.constexpr,
 ):
     """acc + values * taps[KY, kx], or acc where the filter has no such row."""
     if KY >= 0 and KY < HEIGHT:
+        at = KY * WIDTH + kx
+        if REVERSE:
+            at = HEIGHT * WIDTH - 1 - at
         if ONE_COLUMN:
-            acc += values * tl.load(taps + KY * WIDTH + kx).to(acc.dtype)
+            acc += values * tl.load(taps + at).to(acc.dtype)
         else:
-            weight = tl.load(taps + KY * WIDTH + kx, mask=kx < WIDTH, other=0.0)
+            weight = tl.load(taps + at, mask=kx < WIDTH, other=0.0)
             acc += values * weight.to(acc.dtype)[:, None]
     return acc
 
@@ -57,6 +64,7 @@ def store_row(
     strength,
     bias,
     NOISE_STEP: tl.constexpr,
+    filter_gain: tl.constexpr,
     gain: tl.constexpr,
     slope: tl.constexpr,
     clamp: tl.constexpr,
@@ -67,7 +75,19 @@ def store_row(
     p = row * width + ox
     in_p, in_c = (ox < width) & (row < height), c < channels
     acc = add_terms(
-        acc, n, c, p, in_c, in_p, scale, noise, strength, bias, channels, pixels, NOISE_STEP
+        acc * filter_gain,
+        n,
+        c,
+        p,
+        in_c,
+        in_p,
+        scale,
+        noise,
+        strength,
+        bias,
+        channels,
+        pixels,
+        NOISE_STEP,
     )
     acc = finish(acc, gain, slope, clamp)
     at = p[:, None] * channels + c[None, :] if LAST else c[None, :] * pixels + p[:, None]
@@ -91,9 +111,11 @@ def upfirdn2d_kernel(
     out_width,
     column_blocks,
     NOISE_STEP: tl.constexpr,
+    filter_gain: tl.constexpr,
     gain: tl.constexpr,
     slope: tl.constexpr,
     clamp: tl.constexpr,
+    REVERSE: tl.constexpr,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
     UP_X: tl.constexpr,
@@ -138,10 +160,10 @@ def upfirdn2d_kernel(
                 if not LAST:
                     at = c[None, :] * (in_height * in_width) + p[:, None]
                 v = tl.load(start + at, mask=inside[:, None] & in_c[None, :], other=0.0).to(SUM)
-                y0 = add_tap(y0, v, taps, kx, UP_X == 1, j, HEIGHT, WIDTH)
-                y1 = add_tap(y1, v, taps, kx, UP_X == 1, j - DOWN_Y, HEIGHT, WIDTH)
-                y2 = add_tap(y2, v, taps, kx, UP_X == 1, j - 2 * DOWN_Y, HEIGHT, WIDTH)
-                y3 = add_tap(y3, v, taps, kx, UP_X == 1, j - 3 * DOWN_Y, HEIGHT, WIDTH)
+                y0 = add_tap(y0, v, taps, kx, UP_X == 1, j, HEIGHT, WIDTH, REVERSE)
+                y1 = add_tap(y1, v, taps, kx, UP_X == 1, j - DOWN_Y, HEIGHT, WIDTH, REVERSE)
+                y2 = add_tap(y2, v, taps, kx, UP_X == 1, j - 2 * DOWN_Y, HEIGHT, WIDTH, REVERSE)
+                y3 = add_tap(y3, v, taps, kx, UP_X == 1, j - 3 * DOWN_Y, HEIGHT, WIDTH, REVERSE)
     for r in tl.static_range(4):
         acc = y0 if r == 0 else (y1 if r == 1 else (y2 if r == 2 else y3))
         store_row(
@@ -159,6 +181,7 @@ def upfirdn2d_kernel(
             strength,
             bias,
             NOISE_STEP,
+            filter_gain,
             gain,
             slope,
             clamp,
@@ -166,7 +189,7 @@ def upfirdn2d_kernel(
         )
 
 
-def run(x: Tensor, taps: Tensor, up, down, pad, parts=(None,) * 4 + (1.0, 1.0, None)) -> Tensor:
+def run(x: Tensor, taps: Tensor, up, down, pad, reverse, filter_gain, parts=NOTHING) -> Tensor:
     """See `upfirdn2d_ops`; `parts` are the operands of an epilogue."""
     layout = dense_format(x)
     last = layout == torch.channels_last
@@ -200,9 +223,11 @@ def run(x: Tensor, taps: Tensor, up, down, pad, parts=(None,) * 4 + (1.0, 1.0, N
         width,
         column_blocks,
         NOISE_STEP=noise_step(noise),
+        filter_gain=filter_gain,
         gain=gain,
         slope=slope,
         clamp=clamp,
+        REVERSE=reverse,
         HEIGHT=taps.shape[0],
         WIDTH=taps.shape[1],
         UP_X=up[0],
@@ -247,6 +272,8 @@ def compile_cases() -> list[CompileCase]:
         sizes = ("channels", "in_height", "in_width", "out_height", "out_width", "column_blocks")
         constants = dict(
             NOISE_STEP=1,
+            filter_gain=4.0,
+            REVERSE=True,
             HEIGHT=4,
             WIDTH=4,
             **dict(UP_X=up, UP_Y=up, DOWN_X=down, DOWN_Y=down, PAD_X=pad, PAD_Y=pad),

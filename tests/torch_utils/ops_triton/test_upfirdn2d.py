@@ -45,7 +45,7 @@ def test_against_the_passes(device, assert_scaled, case):
     x = torch.randn(1, 3, 5, 6, device=device).to(dtype).contiguous(memory_format=layout)
 
     def run(x):
-        return op.upfirdn2d(x, f, up, down, padding, gain=1.3)
+        return op.upfirdn2d(x, f, up, down, padding, flip_filter=last, gain=1.3)
 
     ours = derivatives(run, x)
     assert ours[0].dtype == dtype and ours[0].is_contiguous(memory_format=layout)
@@ -63,12 +63,12 @@ def test_several_programs_along_every_axis(device, assert_scaled):
 
 
 def test_which_passes_have_a_kernel(device):
-    x, taps = torch.zeros(1, 1, 4, 4, device=device), torch.zeros(4, 4, device=device)
-    assert upfirdn2d_ops.fits(x, taps, (2, 1), (4, 2))
-    assert not upfirdn2d_ops.fits(x, taps, (1, 3), (1, 1))
-    assert not upfirdn2d_ops.fits(x, taps, (1, 1), (1, 3))
-    assert not upfirdn2d_ops.fits(x, torch.zeros(1, 13, device=device), (1, 1), (1, 1))
-    assert op.upfirdn2d(x, taps, up=3).shape == (1, 1, 9, 9)
+    x = torch.zeros(1, 1, 4, 4, device=device)
+    assert upfirdn2d_ops.fits(x, (4, 4), (2, 1), (4, 2))
+    assert not upfirdn2d_ops.fits(x, (4, 4), (1, 3), (1, 1))
+    assert not upfirdn2d_ops.fits(x, (4, 4), (1, 1), (1, 3))
+    assert not upfirdn2d_ops.fits(x, (13, 1), (1, 1), (1, 1))
+    assert op.upfirdn2d(x, torch.zeros(4, 4, device=device), up=3).shape == (1, 1, 9, 9)
 
 
 @pytest.mark.parametrize("demodulated", [True, False])
@@ -107,7 +107,8 @@ def test_registration(device):
     x = torch.randn(1, 2, 3, 4, device=device).contiguous(memory_format=torch.channels_last)
     taps = torch.randn(4, 4, device=device)
     checks = ("test_schema", "test_faketensor", "test_autograd_registration")
-    args = (x.clone().requires_grad_(), taps, [2, 1], [1, 2], [2, 1, 3, 0])
+    args = (x.clone().requires_grad_(), taps, [2, 1], [1, 2], [2, 1, 3, 0], True, 4.0)
     torch.library.opcheck(upfirdn2d_ops.upfirdn2d, args, test_utils=checks)
-    args = (x, taps, [2, 1, 1, 1], None, None, None, torch.randn(2, device=device), 0.2, 1.4, 1.0)
+    parts = (None, None, None, torch.randn(2, device=device), 0.2, 1.4, 1.0)
+    args = (x, taps, [2, 1, 1, 1], False, 4.0, *parts)
     torch.library.opcheck(upfirdn2d_ops.fir_epilogue, args, test_utils=checks[:2])
