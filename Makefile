@@ -41,8 +41,8 @@ test-gpu: .venv/.installed
 test-viewer: .venv/.installed
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium) \
 		>/dev/null 2>&1 || { echo "test-viewer: needs chromium: apt-get install chromium"; exit 1; }
-	@$(RUN) -c "import playwright, viser" 2>/dev/null || $(RUN) -m pip install -q \
-		--disable-pip-version-check -e ".[viewer,test-viewer]"
+	@$(RUN) -c "import playwright" 2>/dev/null || \
+		$(RUN) -m pip install -q --disable-pip-version-check playwright
 	$(RUN) -m pytest -q --durations=10 -m browser
 
 check: .venv/.installed

@@ -22,7 +22,10 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 PACKAGES = [p.rstrip("*") for p in PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]]
 DISTRIBUTION = {"PIL": "pillow", "imageio_ffmpeg": "imageio-ffmpeg", "skimage": "scikit-image"}
+DISTRIBUTION |= {"cv2": "opencv-python-headless"}
 DISTRIBUTION |= {"torch_fidelity": "torch-fidelity", "fast_simplification": "fast-simplification"}
+# What a torch for GPUs brings. Modules that need it are imported where there is one.
+WITH_TORCH = {"triton"}
 
 
 def installed_files():
@@ -121,7 +124,7 @@ def undeclared(sources, declared, optional, ours):
 def test_imports_are_declared():
     sources = [(ROOT / name).read_text() for name in installed_files() if name.endswith(".py")]
     optional = [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
-    ours = {*PACKAGES, *(path.stem for path in ROOT.glob("*.py"))}
+    ours = {*PACKAGES, *WITH_TORCH, *(path.stem for path in ROOT.glob("*.py"))}
     declared = requirements(PROJECT["dependencies"])
     assert undeclared(sources, declared, requirements(optional), ours) == set()
 
