@@ -78,7 +78,7 @@ class Session:
     def __init__(self, studio: Studio, deliver: Callable[[Frame], None], settled: float = SETTLED):
         self._studio, self._deliver, self._settled = studio, deliver, settled
         self.painter = Painter()
-        self._pace = Pace()
+        self.pace = Pace()
         self._wishes: Latest[ViewState] = Latest()
         self._thread = threading.Thread(target=self._run, name="eg3d-session", daemon=True)
         self._thread.start()
@@ -126,9 +126,9 @@ class Session:
         while (state := self._wishes.take()) is not None:
             if not self._studio.has(state.network, state.weights):
                 self._hand_over(Frame(state, message=f"opening {state.network}"))
-            frame = self._attempt(state, self._pace.detail)
+            frame = self._attempt(state, self.pace.detail)
             if frame.picture is not None:
-                self._pace.note(frame.picture.seconds.get("rendering", 0.0))
+                self.pace.note(frame.picture.seconds.get("rendering", 0.0))
             self._hand_over(replace(frame, final=frame.failed))
             if self._wishes.wait(self._settled) or frame.failed:
                 continue
