@@ -2,6 +2,7 @@
 
 import bz2
 import os
+import stat
 import struct
 import zipfile
 import zlib
@@ -34,9 +35,10 @@ class FolderFiles(NamedFiles):
     def read(self, name: str) -> bytes:
         """The content of a file. Raises OSError."""
         path = Path(self.path, name)
-        if not path.is_file() and path.exists():
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise OSError("it is no ordinary file")
-        _check_size(name, path.stat().st_size)
+        _check_size(name, status.st_size)
         return path.read_bytes()
 
     def entries(self) -> list[tuple[str, int, int]]:
