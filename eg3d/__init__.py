@@ -19,7 +19,17 @@ _HOMES = {
     "SnapshotError": "eg3d.errors",
     "load": "eg3d.model",
 }
-_MODULES = ("cameras", "latents", "pictures", "trajectories", "video", "views")
+_MODULES = (
+    "cameras",
+    "filming",
+    "inversion",
+    "latent_paths",
+    "latents",
+    "pictures",
+    "trajectories",
+    "video",
+    "views",
+)
 
 __all__ = [
     "Camera",
@@ -29,6 +39,9 @@ __all__ = [
     "Scene",
     "SnapshotError",
     "cameras",
+    "filming",
+    "inversion",
+    "latent_paths",
     "latents",
     "load",
     "pictures",
