@@ -245,7 +245,7 @@ def run(x: Tensor, taps: Tensor, up, down, pad, reverse, filter_gain, parts=NOTH
 
 def tile_of(channels: int, width: int, last: bool) -> dict[str, int]:
     """Sides of a tile: long along memory, and as large as the registers hold."""
-    inner, outer, tile = (channels, width, 1024) if last else (width, channels, 512)
+    inner, outer, tile = (channels, width, 1024) if last else (width, channels, 256)
     along = min(triton.next_power_of_2(inner), 64 if last else 128)
     across = min(triton.next_power_of_2(outer), tile // along)
     return dict(BLOCK_X=across, BLOCK_C=along) if last else dict(BLOCK_X=along, BLOCK_C=across)
