@@ -58,9 +58,10 @@ class LocalFile:
     def read(self, offset: int, size: int) -> bytes:
         """Raises OSError, also where the file ends early."""
         if hasattr(os, "pread"):
-            if self._file is None:
-                self._file = open(self.path, "rb", buffering=0)
-            content = os.pread(self._file.fileno(), size, offset)
+            file = self._file  # held: another thread may open it at the same time
+            if file is None:
+                file = self._file = open(self.path, "rb", buffering=0)
+            content = os.pread(file.fileno(), size, offset)
         else:  # Windows
             with open(self.path, "rb") as file:
                 file.seek(offset)

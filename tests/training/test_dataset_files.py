@@ -70,20 +70,27 @@ def test_the_list_of_a_zip_is_read_once(tmp_path, monkeypatch):
 
 
 def test_threads_read_at_once(tmp_path):
-    """A shared position would mix up what they read."""
-    files, wrong = open_files(zipped(tmp_path / "a.zip", contents())), []
+    """A shared position would mix up what they read; and all of them open the file at first, which
+    must not take it from one that reads already."""
+    path, expected = zipped(tmp_path / "a.zip", contents()), contents()
+    files, errors = open_files(path), []
 
-    def read(first):
-        names = files.names[first:] + files.names[:first]
-        wrong.extend(n for _ in range(20) for n in names if files.read(n) != contents_[n])
+    def read():
+        start.wait()
+        try:
+            errors.extend(name for name in files.names if files.read(name) != expected[name])
+        except OSError as error:
+            errors.append(str(error))
 
-    contents_ = contents()
-    threads = [threading.Thread(target=read, args=(k,)) for k in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
+    for _ in range(200):
+        files.close()
+        start = threading.Barrier(6)
+        threads = [threading.Thread(target=read) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
 
 
 def test_windows_reads_without_pread(tmp_path, monkeypatch):
