@@ -69,7 +69,8 @@ def epilogue(
     """
     from . import epilogue_triton
 
-    return epilogue_triton.forward(x, scale, noise, strength, bias, slope, gain, clamp)
+    with torch.cuda.device_of(x):  # Triton starts kernels on the current device
+        return epilogue_triton.forward(x, scale, noise, strength, bias, slope, gain, clamp)
 
 
 @torch.library.custom_op("eg3d::epilogue_backward", mutates_args=())
@@ -90,7 +91,8 @@ def epilogue_backward(
     """
     from . import epilogue_triton
 
-    return epilogue_triton.backward(dy, y, x, scale, noise, with_bias, slope, gain, clamp)
+    with torch.cuda.device_of(dy):
+        return epilogue_triton.backward(dy, y, x, scale, noise, with_bias, slope, gain, clamp)
 
 
 def dense_format(x: Tensor) -> torch.memory_format:

@@ -52,7 +52,8 @@ def upfirdn2d(
     """
     from . import upfirdn2d_triton
 
-    return upfirdn2d_triton.run(x, taps, up, down, pad, reverse, gain)
+    with torch.cuda.device_of(x):  # Triton starts kernels on the current device
+        return upfirdn2d_triton.run(x, taps, up, down, pad, reverse, gain)
 
 
 @torch.library.custom_op("eg3d::fir_epilogue", mutates_args=())
@@ -74,7 +75,8 @@ def fir_epilogue(
     from . import upfirdn2d_triton
 
     parts = (scale, noise, strength, bias, slope, gain, clamp)
-    return upfirdn2d_triton.run(x, taps, [1, 1], [1, 1], pad, reverse, filter_gain, parts)
+    with torch.cuda.device_of(x):
+        return upfirdn2d_triton.run(x, taps, [1, 1], [1, 1], pad, reverse, filter_gain, parts)
 
 
 @upfirdn2d.register_fake

@@ -74,3 +74,12 @@ def test_inside_a_cuda_graph():
         x.copy_(torch.randn_like(x))
         graph.replay()
         assert torch.equal(y, done(x))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is one GPU at most")
+def test_on_another_device_than_the_current_one():
+    x = torch.randn(1, 8, 4, 4, device="cuda:1")
+    with using_ops("triton"):
+        y = Epilogue(act="lrelu")(x.clone())
+    torch.testing.assert_close(y, torch.nn.functional.leaky_relu(x, 0.2) * 2**0.5)
+    assert torch.cuda.current_device() == 0
