@@ -129,7 +129,7 @@ class Robot:
         length = int.from_bytes(content[8:16], "little")
         inner = zstandard.ZstdDecompressor().decompress(content[16 : 16 + length])
         for message in msgspec.msgpack.decode(inner)["messages"]:
-            if message["type"] == "BackgroundImageMessage":
+            if message["type"] == "BackgroundImageMessage" and message["rgb_data"]:
                 self.frames.append(Received(time.perf_counter(), message["rgb_data"]))
             elif message["type"] == "LocalStorageGetItemRequestMessage":
                 answer = {

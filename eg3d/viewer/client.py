@@ -160,6 +160,8 @@ class Client:
 
     def _deliver(self, frame: Frame) -> None:
         """Gets what the session has drawn, in the session's thread."""
+        if self.closed.is_set():
+            return None
         if self._opening is not None:
             self._opening.remove()
             self._opening = None
@@ -200,6 +202,8 @@ class Client:
                 panel.failed()
 
     def _send(self, frame: Frame, encoding: Encoding) -> None:
+        if self.closed.is_set():
+            return
         pixels = shrunk(frame.picture.pixels, encoding.height)
         least = _STILL_HEIGHT if frame.final else _MOVING_HEIGHT
         pixels = viewpoint.letterbox(viewpoint.enlarged(pixels, least), self.canvas)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+EVERY = 3.0  # seconds
 STATISTICS = "training_stats.jsonl"
 _X = "Progress/kimg"
 
@@ -40,8 +41,8 @@ def curves(run: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 class Follower:
     """Looks for a newer snapshot now and then, in a thread that `close` ends."""
 
-    def __init__(self, run: Path, found: Callable[[str], None], seconds: float = 3.0):
-        self._run_dir, self._found, self._seconds = run, found, seconds
+    def __init__(self, run: Path, found: Callable[[str], None]):
+        self._run_dir, self._found = run, found
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eg3d-follower", daemon=True)
         self._thread.start()
@@ -58,4 +59,4 @@ class Follower:
             if snapshot is not None and snapshot != last:
                 last = snapshot
                 self._found(snapshot)
-            self._closed.wait(self._seconds)
+            self._closed.wait(EVERY)

@@ -188,8 +188,11 @@ def test_layers(page):
 
 
 def test_scene(page, tmp_path):
+    # Compiling what draws surfaces takes a browser without a GPU half a minute, once.
+    page.page.set_default_timeout(90000)
     page.tab("Scene")
-    page.type("Resolution", 32)
+    page.type("Resolution", 16)
+    page.choose("As", "solid")
     page.click("show")
     scene = page.client.handle.scene
     wait_for(lambda: scene.get_handle_by_name("/surface") is not None)

@@ -48,6 +48,8 @@ class ScenePanel(Panel):
                 color=(200, 60, 40) if wires else (190, 190, 200),
                 wireframe=wires,
                 opacity=self.opacity.value,
+                cast_shadow=False,
+                receive_shadow=False,
             )
 
         self.client.jobs.start("the surface", work)
@@ -94,6 +96,8 @@ class ScenePanel(Panel):
             thickness_units="screen",
             color=(40, 90, 200),
             image=posed.pixels,
+            cast_shadow=False,
+            receive_shadow=False,
             wxyz=np.roll(Rotation.from_matrix(pose[:3, :3]).as_quat(), 1),
             position=pose[:3, 3],
         )

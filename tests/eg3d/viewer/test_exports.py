@@ -97,9 +97,10 @@ def test_curves_of_a_training_with_a_half_written_line(tmp_path):
     assert runs.curves(tmp_path / "nowhere") == {}
 
 
-def test_each_new_snapshot_is_found_once(tmp_path):
+def test_each_new_snapshot_is_found_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "EVERY", 0.01)
     found = []
-    follower = runs.Follower(tmp_path, found.append, seconds=0.01)
+    follower = runs.Follower(tmp_path, found.append)
     for name in ("network-snapshot-000000.pkl", "network-snapshot-000002.pkl"):
         (tmp_path / name).touch()
         end = time.monotonic() + 5
