@@ -1,18 +1,24 @@
 """What benchmarks share: timing in turns, the machine's description, tables and JSON."""
 
 import json
+import multiprocessing
 import os
 import platform
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+import psutil
 import torch
 
 from training.presets import PRESETS
 from training.triplane import TriPlaneGenerator
+
+Result = TypeVar("Result")
 
 
 def faces_512(seed: int = 0) -> TriPlaneGenerator:
@@ -60,6 +66,32 @@ def timed(
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def most_megabytes(function: Callable[[], object]) -> float:
+    """By how much (2^20 bytes) this process, which should be a new one, grows at most while the
+    function runs; looked at every millisecond."""
+    process, done = psutil.Process(), threading.Event()
+    most, before = [0], process.memory_info().rss
+
+    def watch():
+        while not done.wait(0.001):
+            most[0] = max(most[0], process.memory_info().rss - before)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        function()
+    finally:
+        done.set()
+        watcher.join()
+    return most[0] / 2**20
+
+
+def in_new_process(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function returns that is called in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as new_process:
+        return new_process.apply(function, arguments)
 
 
 def quartiles(seconds: list[float]) -> dict[str, float]:

@@ -4,16 +4,22 @@ what `Scene.volume` does, and by looking up every point.
 python -m benchmarks.density_grid [--sides=64,128,256] [--repeats=5] [--threads=2] [--json=FILE]
 """
 
-import multiprocessing
-import threading
 from functools import partial
 
 import click
 import numpy as np
-import psutil
 import torch
 
-from benchmarks.common import faces_512, machine, quartiles, table, timed, write_json
+from benchmarks.common import (
+    faces_512,
+    in_new_process,
+    machine,
+    most_megabytes,
+    quartiles,
+    table,
+    timed,
+    write_json,
+)
 from eg3d.scene import Scene
 from eg3d.volume import density_volume
 
@@ -28,23 +34,9 @@ def scene_of_noise(seed: int = 0) -> Scene:
 
 
 def peak_megabytes(side: int, plain: bool) -> float:
-    """By how much (2^20 bytes) this process, which should be a new one, grows at most while it
-    evaluates a volume; looked at every millisecond."""
-    scene, process = scene_of_noise(), psutil.Process()
-    done, most, before = threading.Event(), [0], process.memory_info().rss
-
-    def watch():
-        while not done.wait(0.001):
-            most[0] = max(most[0], process.memory_info().rss - before)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        density_volume(scene.field, side, border=0, plain=plain)
-    finally:
-        done.set()
-        watcher.join()
-    return most[0] / 2**20
+    """By how much this process, which should be a new one, grows while it evaluates a volume."""
+    field = scene_of_noise().field
+    return most_megabytes(lambda: density_volume(field, side, border=0, plain=plain))
 
 
 def compare(scene: Scene, side: int, repeats: int) -> list[dict]:
@@ -58,17 +50,16 @@ def compare(scene: Scene, side: int, repeats: int) -> list[dict]:
     functions = {way: partial(evaluate, way, plain) for way, plain in WAYS.items()}
     seconds = timed(functions, repeats, warmup=0)
     difference = np.abs(density["tables"] - density["points"]).max() / np.ptp(density["points"])
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as new_process:
-        return [
-            dict(
-                side=side,
-                way=way,
-                **quartiles(seconds[way]),
-                megabytes=round(new_process.apply(peak_megabytes, (side, plain))),
-                difference=f"{difference:.1e}",
-            )
-            for way, plain in WAYS.items()
-        ]
+    return [
+        dict(
+            side=side,
+            way=way,
+            **quartiles(seconds[way]),
+            megabytes=round(in_new_process(peak_megabytes, side, plain)),
+            difference=f"{difference:.1e}",
+        )
+        for way, plain in WAYS.items()
+    ]
 
 
 @click.command()
