@@ -39,28 +39,29 @@ def absorption(density, next_density, length):
 
 
 @triton.jit
-def load_rays(origins, directions, ray, inside):
-    """Origins x, y, z and directions x, y, z of rays, [BLOCK] each."""
+def load_rays(origins, directions, ray, inside, scale):
+    """Origins x, y, z and directions x, y, z of rays, [BLOCK] each, where planes cover the cube
+    [-1, 1]^3."""
     o, d = origins + 3 * ray, directions + 3 * ray
     return (
-        tl.load(o, mask=inside, other=0.0),
-        tl.load(o + 1, mask=inside, other=0.0),
-        tl.load(o + 2, mask=inside, other=0.0),
-        tl.load(d, mask=inside, other=0.0),
-        tl.load(d + 1, mask=inside, other=0.0),
-        tl.load(d + 2, mask=inside, other=0.0),
+        tl.load(o, mask=inside, other=0.0) * scale,
+        tl.load(o + 1, mask=inside, other=0.0) * scale,
+        tl.load(o + 2, mask=inside, other=0.0) * scale,
+        tl.load(d, mask=inside, other=0.0) * scale,
+        tl.load(d + 1, mask=inside, other=0.0) * scale,
+        tl.load(d + 2, mask=inside, other=0.0) * scale,
     )
 
 
 @triton.jit
 def decode_at(
-    planes, rays, t, inside, layers, scale,
+    planes, rays, t, inside, layers,
     AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Colours [BLOCK, COLOURS] and densities [BLOCK] at depths t [BLOCK] of rays."""
     ox, oy, oz, dx, dy, dz = rays
     w1, b1, w_sigma, b_sigma, w2, b2 = layers
-    x, y, z = (ox + t * dx) * scale, (oy + t * dy) * scale, (oz + t * dz) * scale
+    x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
     features = device.gather(planes, x, y, z, inside, AXES, H, W, C)
     hidden = device.softplus(device.hidden_layer(features, w1, b1, PRECISION))
     colours = device.widened(device.colour_sigmoid(hidden, w2, b2, PRECISION))
@@ -84,7 +85,7 @@ def composite_forward(
     ray = scene * count + at
     layers = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
     planes += scene * ((len(AXES) // 2) * H * W * C)
-    rays = load_rays(origins, directions, ray, inside)
+    rays = load_rays(origins, directions, ray, inside, scale)
     depths += ray * samples
 
     sum_colours = tl.zeros([BLOCK, COLOURS], tl.float32)
@@ -92,11 +93,11 @@ def composite_forward(
     sum_depths = tl.zeros([BLOCK], tl.float32)
     light = tl.full([BLOCK], 1.0, tl.float32)
     t = tl.load(depths, mask=inside, other=0.0)
-    colours, density = decode_at(planes, rays, t, inside, layers, scale, AXES, H, W, C, PRECISION)
+    colours, density = decode_at(planes, rays, t, inside, layers, AXES, H, W, C, PRECISION)
     for k in range(1, samples):
         next_t = tl.load(depths + k, mask=inside, other=0.0)
         next_colours, next_density = decode_at(
-            planes, rays, next_t, inside, layers, scale, AXES, H, W, C, PRECISION
+            planes, rays, next_t, inside, layers, AXES, H, W, C, PRECISION
         )
         absorbed, passed = absorption(density, next_density, next_t - t)
         weight = absorbed * light
@@ -135,7 +136,7 @@ def composite_backward(
     ray = scene * count + at
     layers = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
     planes += scene * ((len(AXES) // 2) * H * W * C)
-    rays = load_rays(origins, directions, ray, inside)
+    rays = load_rays(origins, directions, ray, inside, scale)
     offsets = (ray * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
     g_colours = tl.load(g_features + offsets, mask=inside[:, None], other=0.0)
     g_weight = tl.load(g_total + ray, mask=inside, other=0.0)
@@ -148,22 +149,20 @@ def composite_backward(
     light = tl.full([BLOCK], 1.0, tl.float32)
     weight_before, slope_before = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     t = tl.load(depths, mask=inside, other=0.0)
-    colours, density = decode_at(planes, rays, t, inside, layers, scale, AXES, H, W, C, PRECISION)
+    colours, density = decode_at(planes, rays, t, inside, layers, AXES, H, W, C, PRECISION)
     value = tl.sum(colours * g_colours, 1)
     for k in range(1, samples):
         next_t = tl.load(depths + k, mask=inside, other=0.0)
         next_colours, next_density = decode_at(
-            planes, rays, next_t, inside, layers, scale, AXES, H, W, C, PRECISION
+            planes, rays, next_t, inside, layers, AXES, H, W, C, PRECISION
         )
         next_value = tl.sum(next_colours * g_colours, 1)
         absorbed, passed = absorption(density, next_density, next_t - t)
         weight = absorbed * light
         gain = (value + next_value) * 0.5 + g_weight + g_depth * ((t + next_t) * 0.5)
         later -= weight * gain
-        left = 1.0 - absorbed
-        slope = left * light * gain - left / passed * later
-        middle = (density + next_density) * 0.5 - 1.0
-        slope *= 0.5 * (next_t - t) * tl.sigmoid(middle)
+        slope = (1.0 - absorbed) * (light * gain - later / passed)
+        slope *= 0.5 * (next_t - t) * tl.sigmoid((density + next_density) * 0.5 - 1.0)
         tl.store(shares + (k - 1), (weight_before + weight) * 0.5, mask=inside)
         tl.store(g_sigma + (k - 1), slope_before + slope, mask=inside)
         light *= passed
