@@ -1,12 +1,14 @@
 """Makes docs/figures/viewer_*.png: the pages of the viewer in a headless Chromium.
 
-python docs/figures/make_viewer_screenshots.py --network=SNAPSHOT --data=cars.zip [--run=RUNDIR]
+python -m docs.figures.make_viewer_screenshots --network=SNAPSHOT --data=cars.zip [--run=RUNDIR]
 """
 
+import io
 import time
 from pathlib import Path
 
 import click
+import PIL.Image
 
 from eg3d.viewer.app import Options, Viewer
 from eg3d.viewer.studio import Studio
@@ -33,13 +35,15 @@ def main(network, data, run, only, outdir):
             options = Options((network,), run=run if name == "run" else None, port=0)
             viewer = Viewer(options, Studio("cpu"))
             page = Page(browser.new_page(viewport=SIZE), viewer)
+            page.page.set_default_timeout(90000)  # surfaces, without a GPU
             SCENES[name](page, data)
             page.settle()
             # What a browser without a GPU says about itself.
             for close in page.page.locator(".mantine-Notification-closeButton").all():
                 close.click()
             time.sleep(1)
-            page.page.screenshot(path=str(outdir / f"viewer_{name}.png"))
+            picture = PIL.Image.open(io.BytesIO(page.page.screenshot())).convert("RGB")
+            picture.quantize(256).save(outdir / f"viewer_{name}.png", optimize=True)
             page.page.close()
             viewer.stop()
         browser.close()
@@ -73,7 +77,8 @@ def _layers(page, data):
 
 
 def _picture(page, data):
-    page.client.change(seed=3, view="normals", compare="seed", compare_seed=5)
+    state = page.client.state
+    page.client.load(state.with_(seed=3, view="normals", compare="seed", compare_seed=5))
     _turn(page)
     page.tab("Picture")
     page.page.get_by_text("Side by side", exact=True).click()
@@ -81,14 +86,13 @@ def _picture(page, data):
 
 def _scene(page, data):
     _turn(page, 0.7, -0.6)
+    page.type("Distance", 5.5)
+    page.settle()
     page.tab("Scene")
     page.type("Data set", data)
     page.type("How many", 40)
     page.click("show cameras")
-    time.sleep(3)
-    page.page.mouse.move(300, 300)
-    page.page.mouse.wheel(0, 900)
-    time.sleep(3)
+    time.sleep(40)
 
 
 def _surface(page, data):
@@ -96,7 +100,7 @@ def _surface(page, data):
     page.tab("Scene")
     page.type("Resolution", 48)
     page.click("show")
-    time.sleep(5)
+    time.sleep(40)
 
 
 def _save(page, data):

@@ -47,8 +47,8 @@ class CameraPanel(Panel):
         with self.gui.add_folder("Conditioning"):
             names = {"front": "the front", "camera": "the camera", "free": "these angles"}
             self.controls.choice("Made for", "conditioning", names, "The pose given to mapping.")
-            self.controls.slider("Yaw", "cond_yaw", 0.01)
-            self.controls.slider("Pitch", "cond_pitch", 0.01)
+            self.controls.slider("Yaw", "cond_yaw", 0.01, (-3.14, 3.14))
+            self.controls.slider("Pitch", "cond_pitch", 0.01, (-1.57, 1.57))
             self.controls.buttons({"snap": self._snap_free, "reset": self._reset_free})
 
     def opened(self, model: Model) -> None:

@@ -1,14 +1,10 @@
 """Which object: a seed, the way to its neighbours, truncation and noise."""
 
-import threading
-import time
-
 from eg3d.model import Model
 from eg3d.viewer.blending import nearest
+from eg3d.viewer.panels.animation import Animation
 from eg3d.viewer.panels.base import Panel
 from eg3d.viewer.state import ViewState
-
-_STEP = 1 / 20  # seconds between the steps of an animation
 
 
 class LatentsPanel(Panel):
@@ -22,9 +18,8 @@ class LatentsPanel(Panel):
             self.controls.slider("Walk x", "dx", 0.01, (-3, 3), "To the next seeds and before.")
             self.controls.slider("Walk y", "dy", 0.01, (-3, 3), "To the seeds a hundred on.")
             self.controls.buttons({"snap": self._snap, "reset": self._reset})
-            self.playing = self.gui.add_checkbox("Animate", False, hint="Walks through the seeds.")
+            Animation(self.client, "Animate", self._walk, "Walks through the seeds.")
             self.speed = self.gui.add_slider("Speed", -5, 5, 0.05, 0.25, hint="Seeds a second.")
-            self.playing.on_update(self._play)
         with self.gui.add_folder("Truncation and noise"):
             self.controls.slider("Psi", "psi", 0.01, hint="0 is the mean object, 1 all variety.")
             self.cutoff = self.controls.bind(
@@ -37,7 +32,6 @@ class LatentsPanel(Panel):
             self.controls.number("Noise seed", "noise_seed", 1, "Of random noise.")
             self.controls.buttons({"reset truncation and noise": self._reset_truncation})
         self._defaults = ViewState()
-        self._walker: threading.Thread | None = None
 
     def opened(self, model: Model) -> None:
         """Knows how many layers there are."""
@@ -63,19 +57,8 @@ class LatentsPanel(Panel):
         names = ("psi", "cutoff", "noise", "noise_seed")
         self._set(**{name: getattr(self._defaults, name) for name in names})
 
-    async def _play(self, _: object) -> None:
-        walking = self._walker is not None and self._walker.is_alive()
-        if self.playing.value and not walking:
-            self._walker = threading.Thread(target=self._walk, name="eg3d-animation", daemon=True)
-            self._walker.start()
-
-    def _walk(self) -> None:
-        before = time.monotonic()
-        while self.playing.value and not self.client.closed.wait(_STEP):
-            now = time.monotonic()
-            state = self.client.state
-            dx = state.dx + self.speed.value * (now - before)
-            whole = int(dx // 1)
-            seed = nearest(state.seed, whole, 0)
-            self.client.attempt(lambda: self._set(seed=seed, dx=dx - whole))  # noqa: B023
-            before = now
+    def _walk(self, seconds: float) -> None:
+        state = self.client.state
+        dx = state.dx + self.speed.value * seconds
+        whole = int(dx // 1)
+        self._set(seed=nearest(state.seed, whole, 0), dx=dx - whole)

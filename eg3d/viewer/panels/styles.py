@@ -3,7 +3,11 @@
 import viser
 
 from eg3d.model import Model
+from eg3d.viewer.blending import SEEDS
+from eg3d.viewer.panels.animation import Animation
 from eg3d.viewer.panels.base import Panel
+
+_A_SEED = 0.25  # seconds
 
 
 class StylesPanel(Panel):
@@ -17,6 +21,7 @@ class StylesPanel(Panel):
         self.folder = self.gui.add_folder("Style mixing", expand_by_default=False)
         with self.folder:
             self.controls.number("From seed", "mix_seed", 1, "Where the ticked layers come from.")
+            Animation(self.client, "Animate seed", self._walk, "Goes from seed to seed.")
             self.controls.buttons(
                 {
                     "none": lambda: self._mix(range(0)),
@@ -25,6 +30,7 @@ class StylesPanel(Panel):
                 }
             )
         self.boxes: list[viser.GuiCheckboxHandle] = []
+        self._passed = 0.0
 
     def opened(self, model: Model) -> None:
         """A box for each layer of the model."""
@@ -43,6 +49,13 @@ class StylesPanel(Panel):
     @property
     def _half(self) -> int:
         return len(self.boxes) // 2
+
+    def _walk(self, seconds: float) -> None:
+        self._passed += seconds
+        if self._passed > _A_SEED:
+            self._passed = 0.0
+            self.client.change(mix_seed=(self.client.state.mix_seed + 1) % SEEDS)
+            self.controls.show(self.client.state)
 
     def _box(self, layer: int) -> viser.GuiCheckboxHandle:
         handle = self.gui.add_checkbox(f"layer {layer}", layer in self.client.state.mix_layers)
