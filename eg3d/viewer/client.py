@@ -184,9 +184,11 @@ class Client:
         self._fit_lens()
         for panel in self.panels:
             panel.opened(model)
-        if first or abs(self._distance() / model.radius - 1) > 0.5:
-            self.look_from(viewpoint.camera(model, self.state.with_(camera=None)))
+        if first:
+            self.look_from(viewpoint.camera(model, self.state))
             self._placed = True
+        elif not 0.5 < self._distance() / model.radius < 1.5:
+            self.look_from(viewpoint.camera(model, self.state.with_(camera=None)))
 
     def _distance(self) -> float:
         return float(np.linalg.norm(np.array(self.state.camera or [0] * 16)[[3, 7, 11]]))

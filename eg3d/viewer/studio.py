@@ -22,19 +22,22 @@ class Studio:
         self.device = pick_device(device)
         self.lock = threading.Lock()
         self._keep = keep
-        self._opening = threading.Lock()
+        self._opening, self._table = threading.Lock(), threading.Lock()
         self._models: OrderedDict[tuple, Model] = OrderedDict()
 
     def model(self, source: str, weights: str = "G_ema") -> Model:
         """The model of a path, an address or a run directory. Raises InputError."""
-        with self._opening:
-            key = _key(source, weights)
-            model = self._models.get(key) or load(key[0], weights, self.device)
-            self._models[key] = model
-            self._models.move_to_end(key)
-            while len(self._models) > self._keep:
-                self._models.popitem(last=False)
+        key = _key(source, weights)
+        model = self._used(key)
+        if model is not None:
             return model
+        with self._opening:  # Others go on with models that are open.
+            model = self._used(key) or load(key[0], weights, self.device)
+            with self._table:
+                self._models[key] = model
+                while len(self._models) > self._keep:
+                    self._models.popitem(last=False)
+        return model
 
     def has(self, source: str, weights: str = "G_ema") -> bool:
         """Whether `model` would return at once."""
@@ -42,6 +45,12 @@ class Studio:
             return _key(source, weights) in self._models
         except InputError:
             return False
+
+    def _used(self, key: tuple) -> Model | None:
+        with self._table:
+            if key in self._models:
+                self._models.move_to_end(key)
+            return self._models.get(key)
 
 
 def _key(source: str, weights: str) -> tuple:

@@ -17,6 +17,7 @@ from benchmarks.viewer import first_frames, moving  # noqa: E402
 from benchmarks.viewer_robot import Robot  # noqa: E402
 from eg3d.viewer import runs, viewpoint  # noqa: E402
 from eg3d.viewer.app import Options, Viewer  # noqa: E402
+from eg3d.viewer.state import ViewState  # noqa: E402
 from eg3d.viewer.studio import Studio  # noqa: E402
 
 _SPEC = importlib.util.spec_from_file_location(
@@ -161,3 +162,21 @@ def test_numbers_of_the_benchmark(open_robot):
     assert 0 < numbers["median_ms"] <= numbers["p95_ms"] < 3000 and numbers["kilobytes"] > 0.5
     first, still = first_frames(robot, 1)
     assert 0 < first["median_ms"] < still["median_ms"]
+
+
+def test_a_saved_session_starts_with_its_camera(snapshot):
+    model = Studio("cpu").model(str(snapshot))
+    pose = viewpoint.turned(model, ViewState(), 0.5, -0.3).cam2world[0].flatten().tolist()
+    options = Options((str(snapshot),), port=0, state=ViewState(camera=tuple(pose), seed=4))
+    viewer = Viewer(options, Studio("cpu"))
+    robot = Robot(viewer.port)
+    try:
+        robot.look(0.0)
+        robot.wait_for_rest(0.4)
+        (client,) = viewer.clients().values()
+        assert client.state.camera == pytest.approx(pose, abs=1e-6) and client.state.seed == 4
+        sent = [m["position"] for m in robot.messages if m["type"] == "SetCameraPositionMessage"]
+        assert sent[-1] == pytest.approx(pose[3:12:4], abs=1e-5)
+    finally:
+        robot.close()
+        viewer.stop()

@@ -165,6 +165,22 @@ def test_latest_hands_over_the_newest_once():
     assert taken == [None] and place.wait(0.01)
 
 
+def test_opening_a_model_keeps_nobody_waiting_who_has_one(snapshot, tmp_path, monkeypatch):
+    studio = Studio("cpu")
+    open_one = studio.model(str(snapshot))
+    other = tmp_path / "other.pkl"
+    other.write_bytes(snapshot.read_bytes())
+    go = threading.Event()
+    monkeypatch.setattr("eg3d.viewer.studio.load", lambda *_: go.wait(10) and open_one)
+    thread = threading.Thread(target=studio.model, args=(str(other),))
+    thread.start()
+    start = time.monotonic()
+    assert studio.model(str(snapshot)) is open_one and time.monotonic() - start < 5
+    go.set()
+    thread.join(5)
+    assert studio.has(str(other))
+
+
 def test_studio_opens_once_forgets_the_oldest_and_sees_a_new_file(snapshot, tmp_path):
     paths = [tmp_path / f"{i}.pkl" for i in range(3)]
     for path in paths:
