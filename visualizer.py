@@ -3,6 +3,7 @@
 import getpass
 import socket
 import time
+import warnings
 from pathlib import Path
 
 import click
@@ -66,6 +67,8 @@ def _start(opts):
     from eg3d.viewer.state import ViewState
     from eg3d.viewer.studio import Studio
 
+    # Of viser, when a page is closed while a frame is on its way.
+    warnings.filterwarnings("ignore", "Queued a .* on a closed connection")
     if opts.offline:
         set_offline(True)
     state = ViewState()

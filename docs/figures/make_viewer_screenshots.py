@@ -43,7 +43,9 @@ def main(network, data, run, only, outdir):
                 close.click()
             time.sleep(1)
             picture = PIL.Image.open(io.BytesIO(page.page.screenshot())).convert("RGB")
-            picture.quantize(256).save(outdir / f"viewer_{name}.png", optimize=True)
+            palette = picture.quantize(256)
+            dithered = picture.quantize(palette=palette, dither=PIL.Image.Dither.FLOYDSTEINBERG)
+            dithered.save(outdir / f"viewer_{name}.png", optimize=True)
             page.page.close()
             viewer.stop()
         browser.close()
@@ -92,7 +94,7 @@ def _scene(page, data):
     page.type("Data set", data)
     page.type("How many", 40)
     page.click("show cameras")
-    time.sleep(40)
+    time.sleep(30)
 
 
 def _surface(page, data):
@@ -100,7 +102,7 @@ def _surface(page, data):
     page.tab("Scene")
     page.type("Resolution", 48)
     page.click("show")
-    time.sleep(40)
+    time.sleep(30)
 
 
 def _save(page, data):
