@@ -26,7 +26,10 @@ from .triplane_triton import (
     stored,
 )
 
-TILE = dict(BLOCK=16, num_warps=4, num_stages=1)  # rays; 32 of them would not fit into registers
+BLOCK = 16  # rays a tile; 32 of them would not fit into registers
+WARPS = 4
+# Of the backward pass. In one stage ptxas would rather spill than use more than 128 registers.
+STAGES = {"float32": 1, "tf32": 2, "float16": 1}
 
 
 @triton.jit
@@ -279,7 +282,8 @@ def composite(
     planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
     composite_forward[_grid(n, count)](
         planes, *layers, *rays, features, total, distance, count, samples, scale,
-        PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers), **TILE,
+        PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers),
+        BLOCK=BLOCK, num_warps=WARPS, num_stages=1,
     )  # fmt: skip
     return features, total, distance
 
@@ -298,7 +302,8 @@ def composite_gradients(
     grads = dense(grads)
     composite_backward[_grid(n, count)](
         planes, *layers, *rays, *grads, shares, g_sigma, count, samples, scale,
-        PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers), **TILE,
+        PRECISION=PRODUCTS[precision][0], **shape_constants(axes, planes, layers),
+        BLOCK=BLOCK, num_warps=WARPS, num_stages=STAGES[precision],
     )  # fmt: skip
     g_planes = found[0] if needed[0] else None
     g_rays = tuple(found[5:]) if with_rays else (None, None)
@@ -310,27 +315,25 @@ def composite_gradients(
 
 
 def _grid(n: int, count: int) -> tuple[int, int]:
-    return triton.cdiv(count, TILE["BLOCK"]), n
+    return triton.cdiv(count, BLOCK), n
 
 
 def compile_cases() -> list[CompileCase]:
     """Composites in each precision and with both kinds of axes; importance sampling by size."""
     cases = []
     names = "features total distance g_features g_total g_distance rest shares g_sigma origins"
-    tile = dict(TILE)
-    block = tile.pop("BLOCK")
     for (precision, (product, _)), (kind, axes) in itertools.product(
         PRODUCTS.items(), AXES.items()
     ):
         planes = "*fp16" if precision == "float16" else "*fp32"
         types = dict(RAYS, planes=planes, **dict.fromkeys(names.split(), "*fp32"))
-        constants = dict(PUBLISHED, AXES=axes, PRECISION=product, BLOCK=block)
-        for name, kernel in (
-            ("composite", composite_forward),
-            ("composite backward", composite_backward),
+        constants = dict(PUBLISHED, AXES=axes, PRECISION=product, BLOCK=BLOCK)
+        for name, kernel, stages in (
+            ("composite", composite_forward, 1),
+            ("composite backward", composite_backward, STAGES[precision]),
         ):
-            name = f"{name}, {precision} {kind}"
-            cases.append(CompileCase(name, kernel, types, constants, **tile))
+            name, options = f"{name}, {precision} {kind}", dict(num_warps=WARPS, num_stages=stages)
+            cases.append(CompileCase(name, kernel, types, constants, **options))
     tensors, sizes = "depths sigma uniform merged", "coarse fine uniform_row uniform_column"
     types = dict.fromkeys(tensors.split(), "*fp32") | dict.fromkeys(sizes.split(), "i32")
     for side, centered in itertools.product((32, 64, 128), (False, True)):

@@ -20,7 +20,8 @@ Layers = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2, b2
 
 # Samples a tile and warps: the largest without spills in the compile gate. An exact product is
 # three of tf32, whose parts take registers.
-FORWARD_TILE = dict(BLOCK=64, num_warps=4, num_stages=1)
+FORWARD_TILE = dict(num_warps=4, num_stages=1)
+FORWARD_BLOCK = {"float32": 16, "tf32": 64, "float16": 64}
 BACKWARD_TILE = dict(BLOCK=16, num_stages=1)
 BACKWARD_WARPS = {"float32": 8, "tf32": 4, "float16": 4}
 PROGRAMS = 4  # of the backward kernel, on each multiprocessor
@@ -207,11 +208,12 @@ def ray_densities(
 def _decode(planes, layers, rays, rgb, sigma, samples, axes, scale, precision) -> None:
     planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
     count = sigma[0].numel()
-    grid = (triton.cdiv(count, FORWARD_TILE["BLOCK"]), len(planes))
+    block = FORWARD_BLOCK[precision]
+    grid = (triton.cdiv(count, block), len(planes))
     constants = shape_constants(axes, planes, layers)
     decode_forward[grid](
         planes, *layers, *rays, rgb, sigma, count, samples, scale,
-        PRECISION=PRODUCTS[precision][0], **constants, **FORWARD_TILE,
+        PRECISION=PRODUCTS[precision][0], BLOCK=block, **constants, **FORWARD_TILE,
     )  # fmt: skip
 
 
@@ -311,10 +313,9 @@ def compile_cases() -> list[CompileCase]:
         types = dict(RAYS, planes=planes, **dict.fromkeys(names, "*fp32"))
         shared = dict(PUBLISHED, AXES=axes, PRECISION=product)
         for what, absent in {"query": points, "densities of rays": dict(rgb=None)}.items():
-            tile = dict(FORWARD_TILE)
-            constants = dict(shared, BLOCK=tile.pop("BLOCK"), **absent)
+            constants = dict(shared, BLOCK=FORWARD_BLOCK[precision], **absent)
             name = f"{what}, {precision} {kind}"
-            cases.append(CompileCase(name, decode_forward, types, constants, **tile))
+            cases.append(CompileCase(name, decode_forward, types, constants, **FORWARD_TILE))
         alone = dict(g_planes=None, g_layers=None)
         still = dict(g_points=None, g_directions=None)
         ways = {

@@ -52,12 +52,9 @@ class FusedField:
         layers = field.decoder.two_layers()
         if not triplane_ops.fits(field.planes, layers[0], layers[2]):
             return None
-        precision = "tf32" if torch.backends.cuda.matmul.allow_tf32 else "float32"
-        if field.planes.dtype == torch.float16:
-            precision = "float16"
         axes = tuple(axis for pair in field.pairs for axis in pair)
         planes = field.planes.permute(0, 1, 3, 4, 2).contiguous()
-        return cls(planes, layers, axes, field.scale, precision)
+        return cls(planes, layers, axes, field.scale, _precision(planes))
 
     def query(self, points: Tensor, want_rgb: bool = True) -> dict[str, Tensor]:
         """Points [N, P, 3] -> {'rgb' [N, P, K] if wanted, 'sigma' [N, P, 1] raw}."""
@@ -87,6 +84,13 @@ class FusedField:
         total, distance = total.unsqueeze(-1), distance.unsqueeze(-1)
         depth = mean_depth(distance, total, depths, options.empty_depth)
         return finish_features(features, total, options.white_back), depth, total
+
+
+def _precision(planes: Tensor) -> str:
+    """16 bits for planes that have no more and under `torch.autocast`; else as plain products."""
+    if planes.dtype == torch.float16 or torch.is_autocast_enabled(planes.device.type):
+        return "float16"
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "float32"
 
 
 def _all_depths(depths: Tensor, sigma: Tensor, options: RenderingOptions, draws: Draws) -> Tensor:

@@ -213,6 +213,26 @@ def test_where_kernels_do_not_apply(why, device):
         torch.use_deterministic_algorithms(False)
 
 
+def test_precision(device):
+    """That of plain products, or 16 bits where the planes have no more or autocasting is on."""
+    planes, points = torch.randn(1, 3, 16, 4, 4, device=device), torch.zeros(1, 1, 3, device=device)
+    decoder = make_decoder(16, 16).to(device)
+
+    def chosen(planes):
+        return FusedField.of(TriPlaneField(planes, decoder, generate_planes(), 1), points).precision
+
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        assert chosen(planes) == "float32" and chosen(planes.half()) == "float16"
+        with torch.autocast(device.type):
+            assert chosen(planes) == "float16"
+        products.allow_tf32 = True
+        assert chosen(planes) == "tf32"
+    finally:
+        products.allow_tf32 = before
+
+
 @pytest.mark.parametrize("want_rgb", [True, False])
 def test_operators_are_registered_as_torch_wants(want_rgb):
     """Schemas, fake results, gradients: on the twins, which need no interpreter."""
