@@ -68,7 +68,7 @@ def modulated_conv2d(
         factors = styles if scale is None else scale.t() * styles
         weight, scale = weight * factors[:, :, None, None], None
     else:
-        x = x * styles.to(x.dtype)[:, :, None, None]
+        x = Epilogue(scale=styles)(x)
 
     return conv2d_resample(
         x=x,

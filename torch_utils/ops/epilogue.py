@@ -60,13 +60,17 @@ class Epilogue:
             x = x * scale if noise is None else fma.fma(x, scale, noise)
         elif noise is not None:
             x = x.add_(noise)
+        if self.bias is None and not self._activates():
+            return x
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return bias_act(x, bias, act=self.act, gain=self.gain, clamp=self.clamp, inplace=True)
 
     def _does_something(self) -> bool:
-        tensors = (self.scale, self.noise, self.bias)
-        changes = self.act != "linear" or self._gain() != 1 or self.clamp is not None
-        return changes or any(t is not None for t in tensors)
+        parts = (self.scale, self.noise, self.bias)
+        return self._activates() or any(part is not None for part in parts)
+
+    def _activates(self) -> bool:
+        return self.act != "linear" or self._gain() != 1 or self.clamp is not None
 
     def _slope(self) -> float | None:
         return slope_of(self.act, float(activation_funcs[self.act].def_alpha))

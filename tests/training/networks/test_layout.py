@@ -89,9 +89,12 @@ def test_synthesis_block(half_precision, kind, training):
     assert_no_conversions(forward, backward, casts=1)
     names = [name for name, *_ in forward if name.startswith("eg3d")]
     joined = ["eg3d.fir_epilogue.default"] if kind is SynthesisBlock else ["eg3d.epilogue.default"]
-    # Both convolutions, colours that are made larger, colours that are added.
+    # Both convolutions, colours that are made larger, colours that are added. In training, where
+    # styles are not in the weights, they come before each of the three convolutions.
+    styles = ["eg3d.epilogue.default"] if training else []
     resized = ["eg3d.upfirdn2d.default"] if kind is SynthesisBlock else []
-    assert names == [*joined, "eg3d.epilogue.default", *resized, "eg3d.epilogue.default"]
+    done = "eg3d.epilogue.default"
+    assert names == [*styles, *joined, *styles, done, *resized, *styles, done]
 
 
 def test_discriminator_block(half_precision):
