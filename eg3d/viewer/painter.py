@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from eg3d import filming, generate
 from eg3d.model import Model
@@ -32,10 +34,11 @@ _OF_PLANES += ("noise", "noise_seed", "full_precision")
 
 class Detail(NamedTuple):
     """How finely to draw, as shares of what the state asks for: side of the volume rendering, and
-    samples along a ray."""
+    samples along a ray; and whether super-resolution follows, or just an enlargement."""
 
     resolution: float = 1.0
     samples: float = 1.0
+    refine: bool = True
 
 
 FULL = Detail()
@@ -77,7 +80,8 @@ class Painter:
             return Picture(plane_norms(scene), seconds, made)
         with _timed(seconds, "rendering"):
             camera = viewpoint.camera(model, state)
-            seen = filming.following(_precise(model, state), camera)
+            refined = model if detail.refine and state.view == "image" else _enlarging(model)
+            seen = filming.following(_precise(refined, state), camera)
             scene = replace(scene, generator=seen.generator)
             rendering = scene.render(
                 camera, side(model, state, detail), samples(model, state, detail)
@@ -157,6 +161,27 @@ def _pass(model: Model, state: ViewState) -> None:
     generator = filming.following(_precise(model, state), camera).generator
     scene = replace(scene, generator=generator)
     scene.render(camera, side(model, state), samples(model, state))
+
+
+class _Enlargement(torch.nn.Module):
+    """In place of super-resolution: the raw picture, enlarged."""
+
+    def __init__(self, side: int):
+        super().__init__()
+        self._side = side
+
+    def forward(self, raw: Tensor, features: Tensor, ws: Tensor, **options: object) -> Tensor:
+        """raw [N, 3, h, h] -> [N, 3, side, side]"""
+        return F.interpolate(raw, self._side, mode="bilinear")
+
+
+def _enlarging(model: Model) -> Model:
+    """The model without super-resolution; other pictures than the final one are the same."""
+    generator = copy.copy(model.generator)
+    generator._modules = dict(
+        generator._modules, superresolution=_Enlargement(model.img_resolution)
+    )
+    return replace(model, generator=generator)
 
 
 def _precise(model: Model, state: ViewState) -> Model:

@@ -28,12 +28,14 @@ from eg3d.viewer.studio import Studio
 if TYPE_CHECKING:  # it takes a second to import
     import trimesh
 
-# From fine to coarse; samples go first, they are missed least.
+# From fine to coarse; samples go first, they are missed least, and super-resolution last.
 LADDER = (FULL, Detail(1, 0.5), Detail(0.75, 0.5), Detail(0.5, 0.5), Detail(0.35, 0.4))
-LADDER += (Detail(0.25, 0.3),)
-# Seconds: what a picture may take while the user moves, and how long stillness is no movement.
+LADDER += (Detail(0.5, 0.5, False), Detail(0.35, 0.4, False), Detail(0.25, 0.3, False))
+# Seconds: what a picture may take while the user moves, how long stillness is no movement, and
+# after how long what was too slow is tried again.
 GOAL = 1 / 20
 SETTLED = 0.2
+RETRY = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,15 @@ class Frame:
 
 
 class Pace:
-    """Which rung of the ladder keeps to the goal, learned from how long pictures took."""
+    """Which rung of the ladder keeps to the goal, learned from how long pictures took.
 
-    def __init__(self, goal: float = GOAL):
-        self._goal = goal
+    A rung that was too slow is not tried again for some seconds: else every other picture would be.
+    """
+
+    def __init__(self, goal: float = GOAL, clock: Callable[[], float] = time.monotonic):
+        self._goal, self._clock = goal, clock
         self._rung = 1
+        self._slow: dict[int, float] = {}
 
     @property
     def detail(self) -> Detail:
@@ -66,10 +72,12 @@ class Pace:
 
     def note(self, seconds: float) -> None:
         """Learns from a picture that was drawn in `detail`."""
+        now, finer = self._clock(), max(self._rung - 1, 0)
         if seconds > self._goal:
+            self._slow[self._rung] = now
             self._rung = min(self._rung + 1, len(LADDER) - 1)
-        elif seconds < self._goal / 3:
-            self._rung = max(self._rung - 1, 0)
+        elif seconds < self._goal / 2 and now - self._slow.get(finer, -RETRY) >= RETRY:
+            self._rung = finer
 
 
 class Session:

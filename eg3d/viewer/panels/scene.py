@@ -82,6 +82,12 @@ class ScenePanel(Panel):
             each.remove()
         self.cameras = []
 
+    def _look_through(self, posed: posed_pictures.PosedPicture) -> None:
+        self.client.need_model()
+        self.client.change(fov=viewpoint.diagonal_fov(posed.camera.intrinsics[0]))
+        self.client.look_from(posed.camera)
+        self.controls.show(self.client.state)
+
     def _add(
         self, index: int, posed: posed_pictures.PosedPicture, size: float
     ) -> viser.CameraFrustumHandle:
@@ -104,6 +110,6 @@ class ScenePanel(Panel):
 
         @handle.on_click
         async def _(_: object) -> None:
-            self.client.attempt(lambda: self.client.look_from(posed.camera))
+            self.client.attempt(lambda: self._look_through(posed))
 
         return handle

@@ -43,6 +43,14 @@ def test_detail_makes_it_coarser(model):
     assert side(model, ViewState(resolution=8), Detail(0.1)) == 8
     coarse = paint(model, view="raw", detail=Detail(0.5, 1))
     assert coarse.pixels.shape == (8, 8, 3)
+    # Without super-resolution it is the raw picture, enlarged, of any precision.
+    for precision in (False, True):
+        quick = paint(model, detail=Detail(refine=False), full_precision=precision).pixels
+        raw = paint(model, view="raw", full_precision=precision).pixels
+        assert quick.shape == (64, 64, 3)
+        blocks = quick.reshape(16, 4, 16, 4, 3).mean((1, 3))
+        assert np.abs(blocks[1:-1, 1:-1] - raw[1:-1, 1:-1]).mean() < 4
+    assert type(model.generator.superresolution).__name__ == "Superresolution"
 
 
 def test_tri_planes_are_norms_over_channels(model):

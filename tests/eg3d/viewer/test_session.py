@@ -137,7 +137,8 @@ def test_sides_of_different_heights_are_made_alike(session, state):
 
 
 def test_pace_finds_the_rung_that_keeps_the_goal():
-    pace = Pace(goal=0.1)
+    now = [0.0]
+    pace = Pace(goal=0.1, clock=lambda: now[0])
 
     def seconds(detail):  # a machine on which pictures take as long as they have samples
         return 0.8 * detail.resolution**2 * detail.samples
@@ -147,8 +148,20 @@ def test_pace_finds_the_rung_that_keeps_the_goal():
     assert seconds(pace.detail) <= 0.1
     assert seconds(LADDER[LADDER.index(pace.detail) - 1]) > 0.1
     for _ in range(20):
+        now[0] += 1
         pace.note(0.001)
     assert pace.detail == FULL
+
+
+def test_pace_does_not_try_slow_rungs_again_and_again():
+    now = [0.0]
+    pace = Pace(goal=0.1, clock=lambda: now[0])
+    slow = 0
+    for _ in range(600):  # super-resolution takes long, all else nothing: 6 seconds
+        now[0] += 0.01
+        slow += pace.detail.refine
+        pace.note(0.5 if pace.detail.refine else 0.001)
+    assert 4 <= slow <= 12
 
 
 def test_latest_hands_over_the_newest_once():
