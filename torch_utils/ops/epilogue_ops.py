@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .choice import use_triton
+from .registration import operator
 
 __all__ = [
     "dense_format",
@@ -44,7 +45,7 @@ def noise_fits(noise: Tensor | None, samples: int, height: int, width: int) -> b
     return tuple(noise.shape) in shapes and not noise.requires_grad
 
 
-@torch.library.custom_op("eg3d::epilogue", mutates_args=())
+@operator
 def epilogue(
     x: Tensor,
     scale: Tensor | None,
@@ -69,11 +70,10 @@ def epilogue(
     """
     from . import epilogue_triton
 
-    with torch.cuda.device_of(x):  # Triton starts kernels on the current device
-        return epilogue_triton.forward(x, scale, noise, strength, bias, slope, gain, clamp)
+    return epilogue_triton.forward(x, scale, noise, strength, bias, slope, gain, clamp)
 
 
-@torch.library.custom_op("eg3d::epilogue_backward", mutates_args=())
+@operator
 def epilogue_backward(
     dy: Tensor,
     y: Tensor | None,
@@ -91,8 +91,7 @@ def epilogue_backward(
     """
     from . import epilogue_triton
 
-    with torch.cuda.device_of(dy):
-        return epilogue_triton.backward(dy, y, x, scale, noise, with_bias, slope, gain, clamp)
+    return epilogue_triton.backward(dy, y, x, scale, noise, with_bias, slope, gain, clamp)
 
 
 def dense_format(x: Tensor) -> torch.memory_format:
@@ -101,12 +100,12 @@ def dense_format(x: Tensor) -> torch.memory_format:
     return torch.channels_last if last and not x.is_contiguous() else torch.contiguous_format
 
 
-@epilogue.register_fake
+@torch.library.register_fake(epilogue.name())
 def _(x, scale, noise, strength, bias, slope, gain, clamp):
     return torch.empty_like(x, memory_format=dense_format(x))
 
 
-@epilogue_backward.register_fake
+@torch.library.register_fake(epilogue_backward.name())
 def _(dy, y, x, scale, noise, with_bias, slope, gain, clamp):
     sums = dict(dtype=sum_dtype(dy.dtype))
     return (
@@ -192,5 +191,7 @@ def _second_gradients(ctx, of_dx, of_db, of_ds, of_dn):
     return of_dy, None, of_x, of_scale, *(None,) * 5
 
 
-epilogue.register_autograd(_gradients, setup_context=_save)
-epilogue_backward.register_autograd(_second_gradients, setup_context=_save_backward)
+torch.library.register_autograd(epilogue.name(), _gradients, setup_context=_save)
+torch.library.register_autograd(
+    epilogue_backward.name(), _second_gradients, setup_context=_save_backward
+)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .choice import use_triton
 from .epilogue_ops import dense_format, epilogue, epilogue_backward
+from .registration import operator
 
 __all__ = ["fir_epilogue", "fits", "output_size", "upfirdn2d"]
 
@@ -27,7 +28,7 @@ def output_size(size: int, taps: int, up: int, down: int, before: int, after: in
     return (size * up + before + after - taps) // down + 1
 
 
-@torch.library.custom_op("eg3d::upfirdn2d", mutates_args=())
+@operator
 def upfirdn2d(
     x: Tensor,
     taps: Tensor,
@@ -52,11 +53,10 @@ def upfirdn2d(
     """
     from . import upfirdn2d_triton
 
-    with torch.cuda.device_of(x):  # Triton starts kernels on the current device
-        return upfirdn2d_triton.run(x, taps, up, down, pad, reverse, gain)
+    return upfirdn2d_triton.run(x, taps, up, down, pad, reverse, gain)
 
 
-@torch.library.custom_op("eg3d::fir_epilogue", mutates_args=())
+@operator
 def fir_epilogue(
     x: Tensor,
     taps: Tensor,
@@ -75,11 +75,10 @@ def fir_epilogue(
     from . import upfirdn2d_triton
 
     parts = (scale, noise, strength, bias, slope, gain, clamp)
-    with torch.cuda.device_of(x):
-        return upfirdn2d_triton.run(x, taps, [1, 1], [1, 1], pad, reverse, filter_gain, parts)
+    return upfirdn2d_triton.run(x, taps, [1, 1], [1, 1], pad, reverse, filter_gain, parts)
 
 
-@upfirdn2d.register_fake
+@torch.library.register_fake(upfirdn2d.name())
 def _(x, taps, up, down, pad, reverse, gain):
     width = output_size(x.shape[3], taps.shape[1], up[0], down[0], *pad[:2])
     height = output_size(x.shape[2], taps.shape[0], up[1], down[1], *pad[2:])
@@ -87,7 +86,7 @@ def _(x, taps, up, down, pad, reverse, gain):
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=dense_format(x))
 
 
-@fir_epilogue.register_fake
+@torch.library.register_fake(fir_epilogue.name())
 def _(x, taps, pad, reverse, filter_gain, scale, noise, strength, bias, slope, gain, clamp):
     return torch.empty_like(upfirdn2d(x, taps, [1, 1], [1, 1], pad, reverse, filter_gain))
 
@@ -147,5 +146,5 @@ def _joined_gradients(ctx, dy):
     )
 
 
-upfirdn2d.register_autograd(_gradients, setup_context=_save)
-fir_epilogue.register_autograd(_joined_gradients, setup_context=_save_joined)
+torch.library.register_autograd(upfirdn2d.name(), _gradients, setup_context=_save)
+torch.library.register_autograd(fir_epilogue.name(), _joined_gradients, setup_context=_save_joined)

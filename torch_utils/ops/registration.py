@@ -1,0 +1,46 @@
+"""Operators of `torch.library` without what `torch.library.custom_op` checks on every call.
+
+Its wrappers against aliasing and tracing cost 10 microseconds of a call, and several times that
+with gradients: as much as many kernels take. Our operators return new tensors and change no
+argument.
+"""
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+__all__ = ["operator"]
+
+NAMESPACE = "eg3d"
+
+
+def operator(function: Callable) -> torch._ops.OpOverload:
+    """Decorator: registers `function` under its name, for CPU and CUDA tensors; the first argument
+    must be one.
+
+    Its annotations become the schema, as for `torch.library.custom_op`. Shapes and gradients come
+    by `torch.library.register_fake` and `register_autograd`, which take the result's `name()`.
+    """
+    name = f"{NAMESPACE}::{function.__name__}"
+    schema = torch.library.infer_schema(function, mutates_args=())
+    torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(name, "cpu", function)
+    torch.library.impl(name, "cuda", _on_its_device(function))
+    registered = getattr(getattr(torch.ops, NAMESPACE), function.__name__).default
+    registered.__doc__ = function.__doc__
+    return registered
+
+
+def _on_its_device(function: Callable) -> Callable:
+    """Triton starts kernels on the current device, which need not be that of the tensors."""
+
+    @functools.wraps(function)
+    def guarded(x: torch.Tensor, *args):
+        device = x.get_device()
+        if device == torch.cuda.current_device():
+            return function(x, *args)
+        with torch.cuda.device(device):
+            return function(x, *args)
+
+    return guarded
