@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .choice import use_triton
-from .triplane_ops import as_needed, decode_plain, empty_gradients, plain_gradients
+from .triplane_ops import How, as_needed, decode_plain, empty_gradients, plain_gradients
 
 __all__ = ["MOST_SAMPLES", "composite", "composite_plain", "importance_depths", "ray_densities"]
 
@@ -39,7 +39,8 @@ def ray_densities(
     from . import triplane_triton
 
     rays = (origins, directions, depths)
-    return triplane_triton.ray_densities(planes, (w1, b1, w2, b2), rays, axes, scale, precision)
+    how = How(tuple(axes), scale, precision)
+    return triplane_triton.ray_densities(planes, (w1, b1, w2, b2), rays, how)
 
 
 @torch.library.custom_op("eg3d::importance_depths", mutates_args=())
@@ -50,9 +51,9 @@ def importance_depths(depths: Tensor, sigma: Tensor, uniform: Tensor, centered: 
     The fine ones are dense where weight is; `centered` tells how that of an interval is spread:
     over it, or half an interval nearer. Kernels only.
     """
-    from . import render_triton
+    from . import render_importance_triton
 
-    return render_triton.importance_depths(depths, sigma, uniform, centered)
+    return render_importance_triton.importance_depths(depths, sigma, uniform, centered)
 
 
 @torch.library.custom_op("eg3d::composite", mutates_args=())
@@ -77,7 +78,7 @@ def composite(
     from . import render_triton
 
     rays = (origins, directions, depths)
-    return render_triton.composite(planes, layers, rays, axes, scale, precision)
+    return render_triton.composite(planes, layers, rays, How(tuple(axes), scale, precision))
 
 
 @torch.library.custom_op("eg3d::composite_backward", mutates_args=())
@@ -106,9 +107,8 @@ def composite_backward(
 
     grads, layers = (g_features, g_total, g_distance, rest), (w1, b1, w2, b2)
     rays = (origins, directions, depths)
-    return render_triton.composite_gradients(
-        grads, planes, layers, rays, axes, scale, precision, needed
-    )
+    how = How(tuple(axes), scale, precision)
+    return render_triton.composite_gradients(grads, planes, layers, rays, how, needed)
 
 
 def composite_plain(
@@ -165,22 +165,24 @@ def _(
 def _save(ctx, inputs, output) -> None:
     *tensors, axes, scale, precision = inputs
     ctx.save_for_backward(*tensors, *output)
-    ctx.how = (tuple(axes), scale, precision)
+    ctx.how = How(tuple(axes), scale, precision)
 
 
 def _gradients(ctx, *grads):
     *inputs, depths, features, total, distance = ctx.saved_tensors
-    axes, scale, precision = ctx.how
     needed = list(ctx.needs_input_grad[:7])
     if torch.is_grad_enabled() or not use_triton(depths):
         found = plain_gradients(
-            lambda *inputs: composite_plain(*inputs, depths, axes, scale), inputs, needed, grads
+            lambda *inputs: composite_plain(*inputs, depths, ctx.how.axes, ctx.how.scale),
+            inputs,
+            needed,
+            grads,
         )
     else:
         sums = (features, total.unsqueeze(-1), distance.unsqueeze(-1))
         parts = zip(sums, (grads[0], *(g.unsqueeze(-1) for g in grads[1:])), strict=True)
         rest = sum((x * g).sum(-1) for x, g in parts)
-        found = composite_backward(*grads, rest, *inputs, depths, axes, scale, precision, needed)
+        found = composite_backward(*grads, rest, *inputs, depths, *ctx.how, needed)
         found = as_needed(found, inputs, needed)
     return *found, None, None, None, None
 

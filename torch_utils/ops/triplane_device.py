@@ -162,6 +162,15 @@ def widened(sigmoid):
 
 
 @triton.jit
+def absorption(density, next_density, length):
+    """Share of light that a segment absorbs, and what passes: its density is the softplus of the
+    mean of its ends - 1, and 1e-10 of the light passes whatever it is."""
+    thickness = softplus((density + next_density) * 0.5 - 1.0) * length
+    absorbed = 1.0 - tl.exp(-thickness)
+    return absorbed, (1.0 - absorbed) + 1e-10
+
+
+@triton.jit
 def load_matrix(start, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The transpose [COLUMNS, ROWS] of a matrix [ROWS, COLUMNS]."""
     rows, columns = tl.arange(0, ROWS), tl.arange(0, COLUMNS)

@@ -8,6 +8,7 @@ anything. Gradients of gradients go through the plain version.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,19 @@ from torch import Tensor
 
 from .choice import use_triton
 
-__all__ = ["PRECISIONS", "decode", "decode_plain", "fits", "plain_gradients"]
+__all__ = ["PRECISIONS", "How", "decode", "decode_plain", "fits", "plain_gradients"]
 
 # "float32" is as exact as plain float32, "tf32" rounds the factors of products to 10 bits as the
 # plain products do where that is allowed, "float16" keeps planes and factors in 16 bits.
 PRECISIONS = ("float32", "tf32", "float16")
+
+
+class How(NamedTuple):
+    """What kernels know of a field besides its tensors; see `decode`."""
+
+    axes: tuple[int, ...]
+    scale: float
+    precision: str
 
 
 def fits(planes: Tensor, w1: Tensor, w2: Tensor) -> bool:
@@ -68,7 +77,8 @@ def decode(
         return (rgb if want_rgb else rgb[:, :0]).contiguous(), sigma.contiguous()
     from . import triplane_triton
 
-    return triplane_triton.decode(planes, layers, points, axes, scale, precision, want_rgb)
+    how = How(tuple(axes), scale, precision)
+    return triplane_triton.decode(planes, layers, points, how, want_rgb)
 
 
 @torch.library.custom_op("eg3d::triplane_decode_backward", mutates_args=())
@@ -90,10 +100,8 @@ def decode_backward(
     that those of the layers come together. Without `g_rgb` colours do not count. Kernels only."""
     from . import triplane_triton
 
-    layers = (w1, b1, w2, b2)
-    return triplane_triton.decode_gradients(
-        g_rgb, g_sigma, planes, layers, points, axes, scale, precision, needed
-    )
+    layers, how = (w1, b1, w2, b2), How(tuple(axes), scale, precision)
+    return triplane_triton.decode_gradients(g_rgb, g_sigma, planes, layers, points, how, needed)
 
 
 def decode_plain(
@@ -174,12 +182,11 @@ def _save(ctx, inputs, output) -> None:
     *tensors, axes, scale, precision, _ = inputs
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
-    ctx.how = (tuple(axes), scale, precision)
+    ctx.how = How(tuple(axes), scale, precision)
 
 
 def _gradients(ctx, g_rgb, g_sigma):
     inputs, needed = ctx.saved_tensors, list(ctx.needs_input_grad[:6])
-    axes, scale, precision = ctx.how
     if g_rgb is not None and g_rgb.numel() == 0:
         g_rgb = None
     if g_sigma is None:
@@ -187,13 +194,13 @@ def _gradients(ctx, g_rgb, g_sigma):
     if torch.is_grad_enabled() or not use_triton(inputs[0]):
         first = 0 if g_rgb is not None else 1
         found = plain_gradients(
-            lambda *inputs: decode_plain(*inputs, axes, scale)[first:],
+            lambda *inputs: decode_plain(*inputs, ctx.how.axes, ctx.how.scale)[first:],
             inputs,
             needed,
             (g_rgb, g_sigma)[first:],
         )
     else:
-        found = decode_backward(g_rgb, g_sigma, *inputs, axes, scale, precision, needed)
+        found = decode_backward(g_rgb, g_sigma, *inputs, *ctx.how, needed)
         found = as_needed(found, inputs, needed)
     return *found, None, None, None, None
 

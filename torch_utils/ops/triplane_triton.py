@@ -14,9 +14,10 @@ from torch import Tensor
 
 from . import triplane_device as device
 from .compile_gate import CompileCase
-from .triplane_ops import empty_gradients
+from .triplane_ops import How, empty_gradients
 
 Layers = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2, b2
+Rays = tuple[Tensor, Tensor | None, Tensor | None]  # origins, directions, depths; or points alone
 
 # Samples a tile and warps: the largest without spills in the compile gate. An exact product is
 # three of tf32, whose parts take registers.
@@ -74,8 +75,8 @@ def decode_forward(
     tl.store(sigma + first + at, device.density(hidden, w_sigma, b_sigma), mask=inside)
     if rgb is not None:
         colours = device.widened(device.colour_sigmoid(hidden, w2, b2, PRECISION))
-        offsets = (at * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
-        tl.store(rgb + first * COLOURS + offsets, colours, mask=inside[:, None])
+        offsets = ((first + at) * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
+        tl.store(rgb + offsets, colours, mask=inside[:, None])
 
 
 @triton.jit
@@ -102,7 +103,6 @@ def decode_backward(
     w1, b1, w_sigma, b_sigma, w2, b2 = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
     volume = scene * ((len(AXES) // 2) * H * W * C)
     planes += volume
-    units, channels, colours = tl.arange(0, HIDDEN), tl.arange(0, C), tl.arange(0, COLOURS)
     sum_w1, sum_b1 = tl.zeros([HIDDEN, C], tl.float32), tl.zeros([HIDDEN], tl.float32)
     sum_w2, sum_b2 = tl.zeros([COLOURS, HIDDEN], tl.float32), tl.zeros([COLOURS], tl.float32)
     sum_w_sigma, sum_b_sigma = tl.zeros([HIDDEN], tl.float32), 0.0
@@ -118,13 +118,7 @@ def decode_backward(
         g_density = tl.load(g_sigma + first + at, mask=inside, other=0.0)
         g_hidden = g_density[:, None] * w_sigma[None, :]
         if g_rgb is not None:
-            if shares is None:
-                row, share = first + at, 1.0
-            else:
-                row = first // samples + at // samples
-                share = tl.load(shares + first + at, mask=inside, other=0.0)[:, None]
-            cells = (row * COLOURS)[:, None] + colours[None, :]
-            g_out = tl.load(g_rgb + cells, mask=inside[:, None], other=0.0) * share
+            g_out = colour_gradients(g_rgb, shares, first, at, inside, samples, COLOURS)
             sigmoid = device.colour_sigmoid(hidden, w2, b2, PRECISION)
             g_out *= 1.002 * sigmoid * (1.0 - sigmoid)
             g_hidden += device.multiply(g_out, tl.trans(w2), GRADIENTS)
@@ -141,138 +135,160 @@ def decode_backward(
         if g_planes is not None:
             device.scatter(g_planes + volume, g_features, x, y, z, inside, AXES, H, W)
         if g_points is not None:
-            g_x, g_y, g_z = device.slopes(planes, g_features, x, y, z, inside, AXES, H, W)
-            g_x, g_y, g_z = g_x * scale, g_y * scale, g_z * scale
-            if directions is None:
-                start = g_points + 3 * (first + at)
-                tl.store(start, g_x, mask=inside)
-                tl.store(start + 1, g_y, mask=inside)
-                tl.store(start + 2, g_z, mask=inside)
-            else:
-                ray = 3 * (first // samples + at // samples)
-                t = tl.load(depths + first + at, mask=inside, other=0.0)
-                tl.atomic_add(g_points + ray, g_x, mask=inside, sem="relaxed")
-                tl.atomic_add(g_points + ray + 1, g_y, mask=inside, sem="relaxed")
-                tl.atomic_add(g_points + ray + 2, g_z, mask=inside, sem="relaxed")
-                tl.atomic_add(g_directions + ray, t * g_x, mask=inside, sem="relaxed")
-                tl.atomic_add(g_directions + ray + 1, t * g_y, mask=inside, sem="relaxed")
-                tl.atomic_add(g_directions + ray + 2, t * g_z, mask=inside, sem="relaxed")
+            slopes = device.slopes(planes, g_features, x, y, z, inside, AXES, H, W)
+            give_points(slopes, g_points, g_directions, depths, first, at, inside, samples, scale)
 
     if g_layers is not None:
-        WEIGHTS1: tl.constexpr = HIDDEN * C
-        WEIGHTS2: tl.constexpr = (1 + COLOURS) * HIDDEN
-        g_layers += (scene * programs + tl.program_id(0)) * (
-            WEIGHTS1 + HIDDEN + WEIGHTS2 + 1 + COLOURS
-        )
-        tl.store(g_layers + (units * C)[:, None] + channels[None, :], sum_w1)
-        g_layers += WEIGHTS1
-        tl.store(g_layers + units, sum_b1)
-        g_layers += HIDDEN
-        tl.store(g_layers + units, sum_w_sigma)
-        tl.store(g_layers + ((1 + colours) * HIDDEN)[:, None] + units[None, :], sum_w2)
-        g_layers += WEIGHTS2
-        tl.store(g_layers, sum_b_sigma)
-        tl.store(g_layers + 1 + colours, sum_b2)
+        program = scene * programs + tl.program_id(0)
+        g_layers += program * ((C + 1) * HIDDEN + (HIDDEN + 1) * (1 + COLOURS))
+        sums = (sum_w1, sum_b1, sum_w_sigma, sum_b_sigma, sum_w2, sum_b2)
+        give_layers(sums, g_layers, C, HIDDEN, COLOURS)
+
+
+@triton.jit
+def colour_gradients(g_rgb, shares, first, at, inside, samples, COLOURS: tl.constexpr):
+    """Gradients [BLOCK, COLOURS] of colours: those given, or a sample's share of its ray's."""
+    if shares is None:
+        row, share = first + at, 1.0
+    else:
+        row = first // samples + at // samples
+        share = tl.load(shares + first + at, mask=inside, other=0.0)[:, None]
+    cells = (row * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
+    return tl.load(g_rgb + cells, mask=inside[:, None], other=0.0) * share
+
+
+@triton.jit
+def give_points(slopes, g_points, g_directions, depths, first, at, inside, samples, scale):
+    """Writes gradients of points, or adds those of a ray's points to its origin and direction."""
+    along_x, along_y, along_z = slopes
+    along_x, along_y, along_z = along_x * scale, along_y * scale, along_z * scale
+    if g_directions is None:
+        start = g_points + 3 * (first + at)
+        tl.store(start, along_x, mask=inside)
+        tl.store(start + 1, along_y, mask=inside)
+        tl.store(start + 2, along_z, mask=inside)
+    else:
+        ray = 3 * (first // samples + at // samples)
+        t = tl.load(depths + first + at, mask=inside, other=0.0)
+        tl.atomic_add(g_points + ray, along_x, mask=inside, sem="relaxed")
+        tl.atomic_add(g_points + ray + 1, along_y, mask=inside, sem="relaxed")
+        tl.atomic_add(g_points + ray + 2, along_z, mask=inside, sem="relaxed")
+        tl.atomic_add(g_directions + ray, t * along_x, mask=inside, sem="relaxed")
+        tl.atomic_add(g_directions + ray + 1, t * along_y, mask=inside, sem="relaxed")
+        tl.atomic_add(g_directions + ray + 2, t * along_z, mask=inside, sem="relaxed")
+
+
+@triton.jit
+def give_layers(sums, start, C: tl.constexpr, HIDDEN: tl.constexpr, COLOURS: tl.constexpr):
+    """Writes a program's sums one after the other: w1, b1, w2, b2, where density comes first."""
+    w1, b1, w_sigma, b_sigma, w2, b2 = sums
+    units, channels, colours = tl.arange(0, HIDDEN), tl.arange(0, C), tl.arange(0, COLOURS)
+    tl.store(start + (units * C)[:, None] + channels[None, :], w1)
+    start += HIDDEN * C
+    tl.store(start + units, b1)
+    start += HIDDEN
+    tl.store(start + units, w_sigma)
+    tl.store(start + ((1 + colours) * HIDDEN)[:, None] + units[None, :], w2)
+    start += (1 + COLOURS) * HIDDEN
+    tl.store(start, b_sigma)
+    tl.store(start + 1 + colours, b2)
 
 
 def decode(
-    planes: Tensor, layers: Layers, points: Tensor, axes, scale: float, precision: str, want_rgb
+    planes: Tensor, layers: Layers, points: Tensor, how: How, want_rgb: bool
 ) -> tuple[Tensor, Tensor]:
     """See `triplane_ops.decode`."""
     n, count = points.shape[:2]
-    sigma = torch.empty(n, count, dtype=torch.float32, device=points.device)
-    rgb = sigma.new_empty(n, count if want_rgb else 0, layers[2].shape[0] - 1)
-    _decode(
-        planes,
-        layers,
-        (points, None, None),
-        rgb if want_rgb else None,
-        sigma,
-        1,
-        axes,
-        scale,
-        precision,
-    )
+    sigma = points.new_empty(n, count)
+    rgb = points.new_empty(n, count if want_rgb else 0, len(layers[3]) - 1)
+    _decode(planes, layers, (points, None, None), rgb if want_rgb else None, sigma, how)
     return rgb, sigma
 
 
-def ray_densities(
-    planes: Tensor, layers: Layers, rays: tuple[Tensor, Tensor, Tensor], axes, scale, precision
-) -> Tensor:
+def ray_densities(planes: Tensor, layers: Layers, rays: Rays, how: How) -> Tensor:
     """Raw densities [N, M, S] of rays: origins, directions [N, M, 3] and depths [N, M, S]."""
     sigma = rays[2].new_empty(rays[2].shape)
-    _decode(planes, layers, rays, None, sigma, rays[2].shape[2], axes, scale, precision)
+    _decode(planes, layers, rays, None, sigma, how)
     return sigma
 
 
-def _decode(planes, layers, rays, rgb, sigma, samples, axes, scale, precision) -> None:
-    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
-    count = sigma[0].numel()
-    block = FORWARD_BLOCK[precision]
-    grid = (triton.cdiv(count, block), len(planes))
-    constants = shape_constants(axes, planes, layers)
-    decode_forward[grid](
-        planes, *layers, *rays, rgb, sigma, count, samples, scale,
-        PRECISION=PRODUCTS[precision][0], BLOCK=block, **constants, **FORWARD_TILE,
+def _decode(
+    planes: Tensor, layers: Layers, rays: Rays, rgb: Tensor | None, sigma: Tensor, how: How
+) -> None:
+    planes, layers, rays = stored(planes, how), dense(layers), dense(rays)
+    count, block = sigma[0].numel(), FORWARD_BLOCK[how.precision]
+    decode_forward[(triton.cdiv(count, block), len(planes))](
+        planes, *layers, *rays, rgb, sigma, count, samples_of(rays), how.scale,
+        PRECISION=PRODUCTS[how.precision][0], BLOCK=block,
+        **shape_constants(how, planes, layers), **FORWARD_TILE,
     )  # fmt: skip
 
 
 def decode_gradients(
-    g_rgb, g_sigma, planes, layers, points, axes, scale, precision, needed
+    g_rgb: Tensor | None,
+    g_sigma: Tensor,
+    planes: Tensor,
+    layers: Layers,
+    points: Tensor,
+    how: How,
+    needed: Sequence[bool],
 ) -> list[Tensor]:
     """See `triplane_ops.decode_backward`."""
     found = empty_gradients((planes, *layers, points), needed)
     found[0].zero_()
-    rays, g_rays = (points, None, None), (found[5] if needed[5] else None, None)
-    found[1:5] = backward(
-        planes, layers, rays, g_rgb, None, g_sigma, found[0] if needed[0] else None,
-        any(needed[1:5]), g_rays, axes, scale, precision,
-    )  # fmt: skip
+    wanted = (found[0] if needed[0] else None, found[5] if needed[5] else None, None)
+    rays, grads = (points, None, None), (g_rgb, None, g_sigma)
+    found[1:5] = backward(grads, planes, layers, rays, how, wanted, any(needed[1:5]))
     return found
 
 
 def backward(
-    planes,
-    layers,
-    rays,
-    g_rgb,
-    shares,
-    g_sigma,
-    g_planes,
-    with_layers,
-    g_rays,
-    axes,
-    scale,
-    precision,
+    grads: tuple[Tensor | None, Tensor | None, Tensor],
+    planes: Tensor,
+    layers: Layers,
+    rays: Rays,
+    how: How,
+    wanted: tuple[Tensor | None, Tensor | None, Tensor | None],
+    with_layers: bool,
 ) -> list[Tensor]:
-    """Launches `decode_backward`; returns gradients of the layers, or empty tensors."""
-    planes, layers, rays = stored(planes, precision), dense(layers), dense(rays)
-    g_rgb, shares, g_sigma = dense((g_rgb, shares, g_sigma))
-    n, count = len(planes), g_sigma[0].numel()
-    samples = 1 if shares is None else shares.shape[2]
+    """Launches `decode_backward`.
+
+    Args:
+        grads: g_rgb, shares and g_sigma, as that takes them.
+        wanted: g_planes, g_points and g_directions, which it is to change.
+
+    Returns: gradients of the layers, or four empty tensors.
+    """
+    planes, layers, rays, grads = stored(planes, how), dense(layers), dense(rays), dense(grads)
+    n, count = len(planes), grads[2][0].numel()
     tiles = triton.cdiv(count, BACKWARD_TILE["BLOCK"])
     programs = min(tiles, triton.cdiv(PROGRAMS * _multiprocessors(planes.device), n))
     sizes = [t.numel() for t in layers]
-    sums = g_sigma.new_empty(n * programs, sum(sizes)) if with_layers else None
-    results = [(g_planes, sums, *g_rays)]
-    if precision == "float32":  # one after the other: together they would not fit into registers
-        results = [(g_planes, sums, None, None), (None, None, *g_rays)]
-    products, gradients = PRODUCTS[precision]
-    for wanted in results:
-        if any(t is not None for t in wanted):
+    sums = planes.new_empty(n * programs, sum(sizes), dtype=torch.float32) if with_layers else None
+    launches = [(wanted[0], sums, *wanted[1:])]
+    if how.precision == "float32":  # separately: together they would not fit into registers
+        launches = [(wanted[0], sums, None, None), (None, None, *wanted[1:])]
+    products, gradients = PRODUCTS[how.precision]
+    for results in launches:
+        if any(t is not None for t in results):
             decode_backward[(programs, n)](
-                planes, *layers, *rays, g_rgb, shares, g_sigma, *wanted, count, samples, scale,
-                PRECISION=products, GRADIENTS=gradients, **shape_constants(axes, planes, layers),
-                **BACKWARD_TILE, num_warps=BACKWARD_WARPS[precision],
+                planes, *layers, *rays, *grads, *results, count, samples_of(rays), how.scale,
+                PRECISION=products, GRADIENTS=gradients, **shape_constants(how, planes, layers),
+                **BACKWARD_TILE, num_warps=BACKWARD_WARPS[how.precision],
             )  # fmt: skip
     if sums is None:
-        return [g_sigma.new_empty(0) for _ in layers]
+        return [planes.new_empty(0, dtype=torch.float32) for _ in layers]
     return [g.view_as(t).clone() for g, t in zip(sums.sum(0).split(sizes), layers, strict=True)]
 
 
-def stored(planes: Tensor, precision: str) -> Tensor:
-    """Planes as kernels read them: in 16 bits if `precision` says so, as far as those reach."""
-    if precision == "float16" and planes.dtype != torch.float16:
+def samples_of(rays: Rays) -> int:
+    """Samples of a ray; 1 for points."""
+    return 1 if rays[2] is None else rays[2].shape[2]
+
+
+def stored(planes: Tensor, how: How) -> Tensor:
+    """Planes as kernels read them: in 16 bits if `how` says so, as far as those reach."""
+    if how.precision == "float16" and planes.dtype != torch.float16:
         return planes.clamp(-65504, 65504).half()
     return planes.contiguous()
 
@@ -282,11 +298,11 @@ def dense(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
     return tuple(None if t is None else t.contiguous() for t in tensors)
 
 
-def shape_constants(axes, planes: Tensor, layers: Layers) -> dict[str, object]:
+def shape_constants(how: How, planes: Tensor, layers: Layers) -> dict[str, object]:
     """Constants that all kernels of the renderer have."""
     height, width, channels = planes.shape[2:]
     hidden, outputs = len(layers[1]), len(layers[3])
-    return dict(AXES=tuple(axes), H=height, W=width, C=channels, HIDDEN=hidden, COLOURS=outputs - 1)
+    return dict(AXES=how.axes, H=height, W=width, C=channels, HIDDEN=hidden, COLOURS=outputs - 1)
 
 
 def _multiprocessors(where: torch.device) -> int:
@@ -297,8 +313,8 @@ def _multiprocessors(where: torch.device) -> int:
 
 PUBLISHED = dict(H=256, W=256, C=32, HIDDEN=64, COLOURS=32)
 AXES = {"legacy": (0, 1, 0, 2), "orthogonal": (0, 1, 0, 2, 2, 1)}
-RAYS = dict.fromkeys("w1 b1 w2 b2 points directions depths".split(), "*fp32")
-RAYS |= dict(count="i32", samples="i32", scale="fp32")
+INPUTS = dict.fromkeys("w1 b1 w2 b2 points directions depths".split(), "*fp32")
+INPUTS |= dict(count="i32", samples="i32", scale="fp32")
 
 
 def compile_cases() -> list[CompileCase]:
@@ -310,7 +326,7 @@ def compile_cases() -> list[CompileCase]:
         PRODUCTS.items(), AXES.items()
     ):
         planes = "*fp16" if precision == "float16" else "*fp32"
-        types = dict(RAYS, planes=planes, **dict.fromkeys(names, "*fp32"))
+        types = dict(INPUTS, planes=planes, **dict.fromkeys(names, "*fp32"))
         shared = dict(PUBLISHED, AXES=axes, PRECISION=product)
         for what, absent in {"query": points, "densities of rays": dict(rgb=None)}.items():
             constants = dict(shared, BLOCK=FORWARD_BLOCK[precision], **absent)
