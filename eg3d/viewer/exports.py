@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,10 @@ from eg3d.errors import InputError
 from eg3d.model import Model
 from eg3d.shape_files import write_mesh
 from eg3d.viewer import viewpoint
+from eg3d.viewer.jobs import Report
 from eg3d.viewer.session import Session
 from eg3d.viewer.state import ViewState
 from training.cameras import Camera
-
-# Told how much is done, 0 to 1; may raise to stop.
-Report = Callable[[float], None]
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -9,6 +9,8 @@ from eg3d.errors import InputError
 
 # Shows a message: title, text, colour.
 Notify = Callable[[str, str, str | None], None]
+# Told how much is done, 0 to 1; raises to stop.
+Report = Callable[[float], None]
 
 
 class Stopped(Exception):
@@ -28,7 +30,7 @@ class Jobs:
     def start(
         self,
         name: str,
-        work: Callable[[Callable[[float], None]], None],
+        work: Callable[[Report], None],
         progress: Callable[[float | None], None] = lambda share: None,
     ) -> None:
         """Runs work(report) in a thread, where report(share) tells how much is done and ends the

@@ -3,6 +3,7 @@
 import time
 
 import numpy as np
+import viser
 
 from eg3d.model import Model
 from eg3d.viewer import viewpoint
@@ -76,11 +77,11 @@ class CameraPanel(Panel):
         if self.client.model is not None:
             self.opened(self.client.model)
 
-    async def _turned_up(self, event) -> None:
+    async def _turned_up(self, event: viser.GuiEvent) -> None:
         if event.client is not None and self.client.model is not None:
             self.client.attempt(self._reset)
 
-    async def _typed(self, event) -> None:
+    async def _typed(self, event: viser.GuiEvent) -> None:
         if event.client is not None and self.client.model is not None:
             values = (self.yaw.value, self.pitch.value, self.radius.value)
             self.client.attempt(lambda: self._look(*values))
@@ -92,14 +93,14 @@ class CameraPanel(Panel):
     def _reset(self) -> None:
         self._look(0.0, 0.0)
 
-    async def _named(self, event) -> None:
+    async def _named(self, event: viser.GuiEvent) -> None:
         if event.client is None or self.name.value == _FREE or self.client.model is None:
             return
         target = viewpoint.TARGETS[self.name.value]
         self.client.attempt(lambda: self._aim(target))
         self.point.value = tuple(map(float, viewpoint.target(self.client.model, self.client.state)))
 
-    async def _pointed(self, event) -> None:
+    async def _pointed(self, event: viser.GuiEvent) -> None:
         if event.client is not None and self.client.model is not None:
             self.name.value = _FREE
             self.client.attempt(lambda: self._aim(tuple(self.point.value)))

@@ -7,6 +7,7 @@ import viser
 from eg3d.errors import InputError
 from eg3d.shape_files import MESH_FORMATS
 from eg3d.viewer import exports, viewpoint
+from eg3d.viewer.jobs import Report
 from eg3d.viewer.panels.base import Panel
 from eg3d.viewer.state import ViewState
 
@@ -47,7 +48,7 @@ class ExportPanel(Panel):
         self.client.need_model()
         state = self.client.state
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             pixels = self.client.session.draw(state).picture.pixels
             self.client.download(f"seed{state.seed:04d}.png", exports.png(pixels))
 
@@ -56,7 +57,7 @@ class ExportPanel(Panel):
     def _page(self) -> None:
         width, height = self.client.canvas
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             render = self.client.handle.get_render
             try:
                 pixels = render(height, width, transport_format="jpeg", timeout=_PAGE_WITHIN)
@@ -70,7 +71,7 @@ class ExportPanel(Panel):
         model, state = self.client.need_model(), self.client.state
         side, ending = int(self.mesh_side.value), self.mesh_format.value
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             content = exports.mesh(self.client.session, model, state, side, ending)
             self.client.download(f"seed{state.seed:04d}.{ending}", content)
 
@@ -83,7 +84,7 @@ class ExportPanel(Panel):
         state, ending = self.client.state, self.video_format.value
         exports.path(self.client.model, state)  # What is wrong with it is said before the work.
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             content = exports.film(self.client.session, state, ending, report)
             self.client.download(f"seed{state.seed:04d}_{state.path}.{ending}", content)
 

@@ -5,6 +5,7 @@ import viser
 from scipy.spatial.transform import Rotation
 
 from eg3d.viewer import posed_pictures, viewpoint
+from eg3d.viewer.jobs import Report
 from eg3d.viewer.panels.base import Panel
 
 _MOST_CAMERAS = 500
@@ -38,7 +39,7 @@ class ScenePanel(Panel):
         state, model = self.client.state, self.client.need_model()
         resolution, wires = int(self.resolution.value), self.look.value == "wires"
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             found = self.client.session.surface(model, state, resolution)
             self._hide_mesh()
             self.mesh = self.client.handle.scene.add_mesh_simple(
@@ -68,7 +69,7 @@ class ScenePanel(Panel):
     def _show_cameras(self) -> None:
         path, count, size = self.path.value.strip(), int(self.count.value), self.size.value
 
-        def work(report) -> None:
+        def work(report: Report) -> None:
             found = posed_pictures.read(path, count)
             self._hide_cameras()
             for index, each in enumerate(found):
