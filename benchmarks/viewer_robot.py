@@ -73,7 +73,7 @@ class Robot:
         direction = [ring * math.sin(azimuth), math.sin(elevation), ring * math.cos(azimuth)]
         position = radius * torch.tensor([direction], dtype=torch.float64)
         rotation = look_at(position, (0.0, 0.0, 0.0))[0, :3, :3].numpy()
-        self._send(
+        self.tell(
             type="ViewerCameraMessage",
             wxyz=np.roll(Rotation.from_matrix(rotation).as_quat(), 1).tolist(),
             position=position[0].tolist(),
@@ -106,7 +106,8 @@ class Robot:
         """Returns when there was a frame and no new one came for so long."""
         self.wait_for(lambda: self.frames and time.perf_counter() - self.frames[-1].time > seconds)
 
-    def _send(self, **message: object) -> None:
+    def tell(self, **message: object) -> None:
+        """Sends a message of viser's protocol."""
         content = msgspec.msgpack.encode(message)
         asyncio.run_coroutine_threadsafe(self._socket.send(content), self._loop).result(10)
 

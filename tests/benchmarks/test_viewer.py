@@ -180,3 +180,24 @@ def test_a_saved_session_starts_with_its_camera(snapshot):
     finally:
         robot.close()
         viewer.stop()
+
+
+def test_an_upload_that_is_too_large_is_dropped_and_said(open_robot, viewer):
+    robot, client = open_robot()
+    (button,) = [
+        message["uuid"]
+        for message in robot.messages
+        if message["type"] == "GuiUploadButtonMessage" and "snapshot" in str(message["props"])
+    ]
+    for name, size in (("small.pkl", 1000), ("large.pkl", viewer.most_upload_bytes)):
+        robot.tell(
+            type="FileTransferStartUpload",
+            source_component_uuid=button,
+            transfer_uuid=name,
+            filename=name,
+            mime_type="",
+            part_count=9,
+            size_bytes=size,
+        )
+    robot.wait_for(lambda: any("large.pkl: uploads" in str(m) for m in robot.messages))
+    assert list(client.handle.gui._current_file_upload_states) == ["small.pkl"]
