@@ -5,6 +5,7 @@ is also run on a small made-up tree that breaks it.
 """
 
 import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -261,6 +262,8 @@ def complaints_on_import(modules, folder):
 def test_importing_does_nothing_else():
     modules = [m for m in read_tree(ROOT) if not within(m, ["benchmarks", "docs"])]
     modules = [m.removeprefix("compat.") for m in modules if not m.endswith("__main__")]
+    if importlib.util.find_spec("triton") is None:  # it comes with a torch for GPUs
+        modules = [m for m in modules if not m.endswith(("_triton", "triplane_device"))]
     complaints = complaints_on_import(modules, ROOT)
     assert modules and not complaints, "\n".join(f"{m}: {c}" for m, c in complaints.items())
 
