@@ -14,6 +14,7 @@ import torch
 from eg3d.operator_trials import Trial, difference, timing, trials
 from eg3d.video import write_video
 from torch_utils.ops import choice
+from torch_utils.ops.conv2d_gradfix import has_bfloat16
 
 __all__ = ["examine"]
 
@@ -68,7 +69,8 @@ def _version(distribution: str) -> str | None:
 
 
 def _devices() -> Iterator[str]:
-    yield f"CPU: {torch.get_num_threads()} threads of {os.cpu_count()} processors"
+    faster = ", with bfloat16: --bf16 of the generating commands" if has_bfloat16() else ""
+    yield f"CPU: {torch.get_num_threads()} threads of {os.cpu_count()} processors{faster}"
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         yield f"GPU: none that PyTorch can use (it is {built})"
