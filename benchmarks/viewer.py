@@ -29,6 +29,7 @@ from eg3d.viewer.studio import Studio
 
 def moving(robot: Robot, client: Client, seconds: float) -> dict[str, float]:
     """Frames a second, latency and bytes while the camera turns."""
+    robot.wait_for_rest()  # so that frames and what was sent are counted alike
     shown = watch(client)
     robot.frames.clear()
     robot.sent.clear()

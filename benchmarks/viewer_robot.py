@@ -117,14 +117,27 @@ class Robot:
         async with connect(self._address, subprotocols=protocols, max_size=None) as socket:
             self._socket = socket
             self._ready.set()
+            on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+            carrier = asyncio.create_task(self._carry(on_the_way))
+            free = 0.0  # when the way has carried all that came before
             try:
                 async for content in socket:
-                    carried = len(content) * 8e-6 / self._mbit + self._delay
-                    if carried > 1e-4:
-                        await asyncio.sleep(carried)
-                    await self._received(content)
+                    free = max(free, time.perf_counter()) + len(content) * 8e-6 / self._mbit
+                    on_the_way.put_nowait((free + self._delay, content))
             except ConnectionClosed:
                 pass
+            carrier.cancel()
+
+    async def _carry(self, on_the_way: asyncio.Queue[tuple[float, bytes]]) -> None:
+        while True:
+            due, content = await on_the_way.get()
+            wait = due - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            try:
+                await self._received(content)
+            except ConnectionClosed:
+                return
 
     async def _received(self, content: bytes) -> None:
         length = int.from_bytes(content[8:16], "little")
