@@ -62,7 +62,7 @@ def _start(opts):
         from eg3d.viewer.app import Options, Viewer
     except ImportError as error:
         raise InputError(
-            f'the viewer needs a package: pip install "eg3d-open[viewer]" ({error})'
+            f'the viewer needs a package: pip install "viser>=1.1,<1.2" ({error})'
         ) from error
     from eg3d.viewer.state import ViewState
     from eg3d.viewer.studio import Studio
