@@ -20,11 +20,16 @@ Layers = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2, b2
 Rays = tuple[Tensor, Tensor | None, Tensor | None]  # origins, directions, depths; or points alone
 
 # Samples a tile and warps: the largest without spills in the compile gate. An exact product is
-# three of tf32, whose parts take registers.
+# three of tf32, whose parts take registers. In one stage ptxas would rather spill than use more
+# than 168 registers on compute capability 10.
 FORWARD_TILE = dict(num_warps=4, num_stages=1)
 FORWARD_BLOCK = {"float32": 16, "tf32": 64, "float16": 64}
-BACKWARD_TILE = dict(BLOCK=16, num_stages=1)
-BACKWARD_WARPS = {"float32": 8, "tf32": 4, "float16": 4}
+BACKWARD_BLOCK = 16
+BACKWARD_LAUNCH = {
+    "float32": dict(num_warps=8, num_stages=1),
+    "tf32": dict(num_warps=4, num_stages=2),
+    "float16": dict(num_warps=4, num_stages=2),
+}
 PROGRAMS = 4  # of the backward kernel, on each multiprocessor
 
 # Of products with the layers and with gradients, whose range 16 bits do not have.
@@ -261,7 +266,7 @@ def backward(
     """
     planes, layers, rays, grads = stored(planes, how), dense(layers), dense(rays), dense(grads)
     n, count = len(planes), grads[2][0].numel()
-    tiles = triton.cdiv(count, BACKWARD_TILE["BLOCK"])
+    tiles = triton.cdiv(count, BACKWARD_BLOCK)
     programs = min(tiles, triton.cdiv(PROGRAMS * _multiprocessors(planes.device), n))
     sizes = [t.numel() for t in layers]
     sums = planes.new_empty(n * programs, sum(sizes), dtype=torch.float32) if with_layers else None
@@ -274,7 +279,7 @@ def backward(
             decode_backward[(programs, n)](
                 planes, *layers, *rays, *grads, *results, count, samples_of(rays), how.scale,
                 PRECISION=products, GRADIENTS=gradients, **shape_constants(how, planes, layers),
-                **BACKWARD_TILE, num_warps=BACKWARD_WARPS[how.precision],
+                BLOCK=BACKWARD_BLOCK, **BACKWARD_LAUNCH[how.precision],
             )  # fmt: skip
     if sums is None:
         return [planes.new_empty(0, dtype=torch.float32) for _ in layers]
@@ -341,8 +346,7 @@ def compile_cases() -> list[CompileCase]:
             "render backward with rays": alone if precision == "float32" else {},
         }
         for what, absent in ways.items():
-            tile = dict(BACKWARD_TILE, num_warps=BACKWARD_WARPS[precision])
-            constants = dict(shared, GRADIENTS=gradient, BLOCK=tile.pop("BLOCK"), **absent)
-            name = f"{what}, {precision} {kind}"
-            cases.append(CompileCase(name, decode_backward, types, constants, **tile))
+            constants = dict(shared, GRADIENTS=gradient, BLOCK=BACKWARD_BLOCK, **absent)
+            name, launch = f"{what}, {precision} {kind}", BACKWARD_LAUNCH[precision]
+            cases.append(CompileCase(name, decode_backward, types, constants, **launch))
     return cases
