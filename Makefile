@@ -28,8 +28,9 @@ demo: $(OUT)/cars.zip
 $(OUT)/cars.zip: | .venv/.installed
 	$(RUN) -m dataset_preprocessing.procedural --dest=$@
 
+# Two processes of one thread each: most tests keep a single core busy, whatever torch is given.
 test: .venv/.installed
-	$(RUN) -m pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n 2 --dist=loadfile --durations=10
 
 test-slow: .venv/.installed
 	$(RUN) -m pytest -q --durations=10 -m slow

@@ -235,7 +235,7 @@ def test_no_weight_means_no_term(networks):
         dict(filter_mode=0.5),
         dict(augment_pipe=torch.neg),
     ],
-    ids=str,
+    ids=lambda option: ",".join(option),
 )
 def test_option_changes_the_discriminator_terms(networks, option):
     G, D, step = networks

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-__all__ = ["operator"]
+__all__ = ["on_its_device", "operator"]
 
 NAMESPACE = "eg3d"
 
@@ -26,21 +26,22 @@ def operator(function: Callable) -> torch._ops.OpOverload:
     schema = torch.library.infer_schema(function, mutates_args=())
     torch.library.define(name, schema, tags=torch.Tag.pt2_compliant_tag)
     torch.library.impl(name, "cpu", function)
-    torch.library.impl(name, "cuda", _on_its_device(function))
+    torch.library.impl(name, "cuda", on_its_device(function))
     registered = getattr(getattr(torch.ops, NAMESPACE), function.__name__).default
     registered.__doc__ = function.__doc__
     return registered
 
 
-def _on_its_device(function: Callable) -> Callable:
-    """Triton starts kernels on the current device, which need not be that of the tensors."""
+def on_its_device(function: Callable) -> Callable:
+    """Decorator: Triton starts kernels on the current device, which need not be that of the
+    tensors; the first of them says where they are."""
 
     @functools.wraps(function)
-    def guarded(x: torch.Tensor, *args):
-        device = x.get_device()
-        if device == torch.cuda.current_device():
-            return function(x, *args)
-        with torch.cuda.device(device):
-            return function(x, *args)
+    def guarded(*args):
+        x = next(argument for argument in args if isinstance(argument, torch.Tensor))
+        if not x.is_cuda or x.get_device() == torch.cuda.current_device():
+            return function(*args)
+        with torch.cuda.device(x.get_device()):
+            return function(*args)
 
     return guarded

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .choice import use_triton
+from .registration import on_its_device
 from .triplane_ops import How, as_needed, decode_plain, empty_gradients, plain_gradients
 
 __all__ = ["MOST_SAMPLES", "composite", "composite_plain", "importance_depths", "ray_densities"]
@@ -21,6 +22,7 @@ MOST_SAMPLES = 128  # coarse or fine samples of a ray, that `importance_depths` 
 
 
 @torch.library.custom_op("eg3d::ray_densities", mutates_args=())
+@on_its_device
 def ray_densities(
     planes: Tensor,
     w1: Tensor,
@@ -44,6 +46,7 @@ def ray_densities(
 
 
 @torch.library.custom_op("eg3d::importance_depths", mutates_args=())
+@on_its_device
 def importance_depths(depths: Tensor, sigma: Tensor, uniform: Tensor, centered: bool) -> Tensor:
     """Coarse depths and raw densities [R, S], quantiles [R, S_f] -> all depths [R, S + S_f] in
     ascending order, without gradient; S from 4, both numbers up to `MOST_SAMPLES`.
@@ -57,6 +60,7 @@ def importance_depths(depths: Tensor, sigma: Tensor, uniform: Tensor, centered: 
 
 
 @torch.library.custom_op("eg3d::composite", mutates_args=())
+@on_its_device
 def composite(
     planes: Tensor,
     w1: Tensor,
@@ -82,6 +86,7 @@ def composite(
 
 
 @torch.library.custom_op("eg3d::composite_backward", mutates_args=())
+@on_its_device
 def composite_backward(
     g_features: Tensor,
     g_total: Tensor,

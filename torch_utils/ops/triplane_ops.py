@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .choice import use_triton
+from .registration import on_its_device
 
 __all__ = ["PRECISIONS", "How", "decode", "decode_plain", "fits", "plain_gradients"]
 
@@ -49,6 +50,7 @@ def fits(planes: Tensor, w1: Tensor, w2: Tensor) -> bool:
 
 
 @torch.library.custom_op("eg3d::triplane_decode", mutates_args=())
+@on_its_device
 def decode(
     planes: Tensor,
     w1: Tensor,
@@ -82,6 +84,7 @@ def decode(
 
 
 @torch.library.custom_op("eg3d::triplane_decode_backward", mutates_args=())
+@on_its_device
 def decode_backward(
     g_rgb: Tensor | None,
     g_sigma: Tensor,
