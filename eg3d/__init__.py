@@ -17,6 +17,7 @@ _HOMES = {
     "Rendering": "eg3d.scene",
     "Scene": "eg3d.scene",
     "SnapshotError": "eg3d.errors",
+    "bfloat16_convolutions": "torch_utils.ops.conv2d_gradfix",
     "load": "eg3d.model",
 }
 _MODULES = (
@@ -38,6 +39,7 @@ __all__ = [
     "Rendering",
     "Scene",
     "SnapshotError",
+    "bfloat16_convolutions",
     "cameras",
     "filming",
     "inversion",
