@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from dnnlib.util import set_offline
+from dnnlib.util import one_line, set_offline
 from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors, ops_option
 
 NATURAL = click.IntRange(min=0)
@@ -125,7 +125,7 @@ def _measure(options: dict, world) -> int:
 
 
 def _one_line(name: str, error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = one_line(error)
     return text if name in text else f"metric {name}: {text}"
 
 

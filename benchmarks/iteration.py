@@ -29,7 +29,7 @@ from training.dataset import ImageFolderDataset
 from training.guard import Guard
 from training.image_source import ImageSource, make_source
 from training.index_order import iteration_indices
-from training.micro_batches import draw_batches, seed_everything, split_reals
+from training.micro_batches import draw_batches, running_sum, seed_everything, split_reals
 from training.phases import Phase, make_phases, run_phase, update_ema
 from training.sampling_weights import sampling_weights
 from training.schedules import ema_beta
@@ -107,8 +107,9 @@ class Iterations:
         self.guard = Guard({p.name: [n for n, _ in p.trained()] for p in self.phases}, 0)
         self.cameras = torch.from_numpy(training_set.all_labels()).to(world.device)
         sizes = (len(training_set), config.batch_size, config.random_seed)
-        self.weights = sampling_weights(training_set, config.rebalance)
-        order = iteration_indices(*sizes, batch_gpu=config.batch_gpu, weights=self.weights)
+        weights = sampling_weights(training_set, config.rebalance)
+        self.ends = running_sum(weights)
+        order = iteration_indices(*sizes, batch_gpu=config.batch_gpu, weights=weights)
         self.data = source.read(order)
         self.number = 0
 
@@ -122,7 +123,7 @@ class Iterations:
         for k, phase in enumerate(self.phases):
             parts.weight = 1 / phase.interval
             seed = (self.config.random_seed, self.number, k)
-            batches = draw_batches(reals, self.cameras, self.G.z_dim, seed, self.weights)
+            batches = draw_batches(reals, self.cameras, self.G.z_dim, seed, self.ends)
             self._step(phase, parts.each("data", batches), nimg, parts)
         parts.weight = 1.0
         with parts.part("average of weights"):

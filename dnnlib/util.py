@@ -42,6 +42,7 @@ __all__ = [
     "is_top_level_function",
     "is_url",
     "list_dir_recursively_with_ignore",
+    "one_line",
     "make_cache_dir_path",
     "open_url",
     "replacing",
@@ -168,6 +169,11 @@ def get_dtype_and_ctype(type_obj: Any) -> tuple[np.dtype, Any]:
     if ctype is None:
         raise ValueError(f"{type_obj!r} is neither a NumPy nor a C type")
     return np.dtype(ctype), ctype
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; the name of its class if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def is_pickleable(obj: Any) -> bool:

@@ -8,6 +8,7 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 
+from dnnlib.util import one_line
 from eg3d import views
 from eg3d.errors import InputError
 from training.cameras import LABEL_SIZE, Camera, check_label
@@ -25,7 +26,7 @@ def read_picture(path: str | Path, side: int, white: bool) -> tuple[torch.Tensor
             picture = PIL.ImageOps.exif_transpose(file)
             picture.load()
     except Exception as error:  # What damaged pictures raise has no bounds.
-        reason = getattr(error, "strerror", None) or _line(error)
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise InputError(f"{path}: cannot be read as a picture: {reason}") from error
     if picture.mode.startswith(_DEEP):
         raise InputError(f"{path}: has more than 8 bits a channel; save it with 8")
@@ -100,7 +101,3 @@ def _camera(label: object, where: str) -> Camera:
     if problem:
         raise InputError(f"{where}: {problem}")
     return Camera.from_label(torch.tensor([label], dtype=torch.float32))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

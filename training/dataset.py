@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dnnlib.util import EasyDict
+from dnnlib.util import EasyDict, one_line
 from training.cameras import LABEL_SIZE, Camera
 from training.dataset_files import open_files
 from training.label_file import LABEL_FILE, DatasetError, parse_labels, parse_weights
@@ -267,7 +267,7 @@ class ImageFolderDataset(Dataset):
         try:
             pixels = _decode(self._images[raw_idx], self._read(self._images[raw_idx]))
         except _DECODE_ERRORS as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise DatasetError(
                 f"{self._describe(raw_idx)} cannot be decoded ({reason}); "
                 "must be an intact 8-bit image, grey, RGB or RGBA"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dnnlib.util import one_line
 from training.label_file import LABEL_FILE, DatasetError
 from training.named_files import MOST_BYTES, LocalFile, NamedFiles, wrong_name
 from training.shards import ShardFiles, is_shards
@@ -64,7 +65,7 @@ class ZipFiles(NamedFiles):
             with zipfile.ZipFile(path) as archive:
                 files = [info for info in archive.infolist() if not info.is_dir()]
         except (*UNREADABLE_ZIP, OSError) as error:
-            raise DatasetError(f"{path}: not a readable zip file ({_line(error)})") from None
+            raise DatasetError(f"{path}: not a readable zip file ({one_line(error)})") from None
         self.names = [info.filename for info in files]
         problem = wrong_name(self.names)
         if problem is not None:
@@ -147,7 +148,3 @@ def _check_size(name: str, size: int) -> None:
 
 def _stem(path: str | Path) -> str:
     return Path(os.path.abspath(path)).stem
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -32,12 +32,17 @@ def split_reals(images: Tensor, labels: Tensor, size: int, rank: int) -> list[Re
     return [Reals(first + k, *part) for k, part in enumerate(parts)]
 
 
+def running_sum(weights: np.ndarray | None) -> Tensor | None:
+    """What `draw_batches` draws cameras from, made once: float64 [n] weights added up."""
+    return None if weights is None else torch.from_numpy(np.cumsum(weights))
+
+
 def draw_batches(
     reals: Sequence[Reals],
     cameras: Tensor,
     z_dim: int,
     seed: Sequence[int],
-    weights: np.ndarray | None = None,
+    ends: Tensor | None = None,
 ) -> Iterator[Batch]:
     """What a phase sees: the real images, latents, and cameras of randomly chosen real images.
 
@@ -46,9 +51,8 @@ def draw_batches(
     Args:
         cameras: the labels of the whole data set [n, L], on the device.
         seed: whole numbers; the number of the micro-batch is added to them.
-        weights: how often each camera is drawn beside the others, float64 [n]; None: alike.
+        ends: `running_sum` of how often each camera is drawn beside the others; None: alike.
     """
-    ends = None if weights is None else torch.from_numpy(np.cumsum(weights))
     for number, images, labels in reals:
         seed_everything(*seed, number)
         count, device = len(images), images.device

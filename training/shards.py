@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dnnlib.util import make_cache_dir_path, replacing
+from dnnlib.util import make_cache_dir_path, one_line, replacing
 from training.label_file import DatasetError
 from training.named_files import MOST_BYTES, LocalFile, NamedFiles, wrong_name
 
@@ -144,7 +144,7 @@ class _RemoteFile:
         try:
             content = system.cat_file(path, start=offset, end=offset + size)
         except Exception as error:  # Every file system has its own.
-            raise OSError(f"{self.url} cannot be read ({_line(error)})") from None
+            raise OSError(f"{self.url} cannot be read ({one_line(error)})") from None
         if len(content) != size:
             raise OSError("it ends early")
         return content
@@ -171,7 +171,7 @@ class _Shard:
         except DatasetError:
             raise
         except Exception as error:
-            raise DatasetError(f"{self.place}: cannot be read ({_line(error)})") from None
+            raise DatasetError(f"{self.place}: cannot be read ({one_line(error)})") from None
         text = f"{_VERSION} {self.place if self.remote else ''} {words}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -186,7 +186,9 @@ class _Shard:
         except DatasetError:
             raise
         except Exception as error:  # a broken tar, or whatever a file system raises
-            raise DatasetError(f"{self.place}: not a readable tar file ({_line(error)})") from None
+            raise DatasetError(
+                f"{self.place}: not a readable tar file ({one_line(error)})"
+            ) from None
         with suppress(OSError):  # Without a cache folder it is made anew each time.
             kept.parent.mkdir(parents=True, exist_ok=True)
             with replacing(kept) as temporary:
@@ -232,7 +234,7 @@ def _sample(archive: tarfile.TarFile, member: tarfile.TarInfo, place: str) -> di
     try:
         content = json.loads(archive.extractfile(member).read())
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{where} is not readable JSON ({_line(error)})") from None
+        raise DatasetError(f"{where} is not readable JSON ({one_line(error)})") from None
     if not isinstance(content, dict) or "label" not in content:
         raise DatasetError(f'{where} has no label; must be {{"label": label}}')
     return {key: content[key] for key in ("label", "weight") if key in content}
@@ -260,7 +262,7 @@ def _remote_places(path: str) -> list[str]:
     try:
         found = sorted(system.glob(root.rstrip("/") + "/*.tar"))
     except Exception as error:
-        raise DatasetError(f"{path}: cannot be read ({_line(error)})") from None
+        raise DatasetError(f"{path}: cannot be read ({one_line(error)})") from None
     if not found:
         raise DatasetError(f"{path}: has no .tar files; expected shards")
     return [system.unstrip_protocol(name) for name in found]
@@ -276,7 +278,7 @@ def _file_system(url: str) -> tuple[Any, str]:
     try:
         return fsspec.core.url_to_fs(url)
     except Exception as error:  # an unknown protocol, or one whose package is missing
-        raise DatasetError(f"{url}: cannot be opened ({_line(error)})") from None
+        raise DatasetError(f"{url}: cannot be opened ({one_line(error)})") from None
 
 
 def _short_name(path: str) -> str:
@@ -285,7 +287,3 @@ def _short_name(path: str) -> str:
     base = base or os.path.basename(os.path.abspath(path))
     base = re.sub(r"\.tar$", "", _RANGE.sub("", base), flags=re.IGNORECASE)
     return re.sub(r"[-_.]?\d*$", "", base) or "shards"
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -17,7 +17,7 @@ from training.config import TrainingConfig
 from training.guard import Guard, require_finite
 from training.image_source import make_source
 from training.index_order import iteration_indices
-from training.micro_batches import draw_batches, seed_everything, split_reals
+from training.micro_batches import draw_batches, running_sum, seed_everything, split_reals
 from training.phases import make_phases, run_phase, update_ema
 from training.reporting import PhaseTimer, RunLog
 from training.sampling_weights import sampling_weights
@@ -57,6 +57,7 @@ def training_loop(
     training_set = dnnlib.util.construct_class_by_name(**config.training_set_kwargs)
     cameras = torch.from_numpy(training_set.all_labels()).to(device)
     weights = sampling_weights(training_set, config.rebalance)
+    ends = running_sum(weights)
     networks = setup.build_networks(config, training_set, device)
     G, D, G_ema = (networks[name] for name in ("G", "D", "G_ema"))
     augment_pipe = networks.get("augment_pipe")
@@ -210,7 +211,7 @@ def training_loop(
             for number, phase in enumerate(phases):
                 if now.batch_idx % phase.interval == 0:
                     seed = (config.random_seed, now.batch_idx, number)
-                    batches = draw_batches(reals, cameras, G.z_dim, seed, weights)
+                    batches = draw_batches(reals, cameras, G.z_dim, seed, ends)
                     check = timer.run(
                         phase.name, run_phase, phase, batches, now.nimg, world, tracked
                     )

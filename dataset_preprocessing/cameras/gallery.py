@@ -10,6 +10,7 @@ from PIL import Image
 
 from dataset_preprocessing.cameras.posed import CameraError
 from dataset_preprocessing.conversion.sources import FileSource, Label, SourceError
+from dnnlib.util import one_line
 
 _ORIENTATION = 0x0112  # of EXIF; 1 is upright
 
@@ -77,7 +78,7 @@ class Gallery:
                     self._sizes[name] = picture.size
                     turned = picture.getexif().get(_ORIENTATION, 1) != 1
             except Exception as error:  # Pillow's plugins raise whatever they like.
-                reason = " ".join(str(error).split()) or type(error).__name__
+                reason = one_line(error)
                 raise CameraError(f"{self.path}: {name}: cannot be opened ({reason})") from None
             if turned:
                 raise CameraError(

@@ -27,6 +27,7 @@ from dataset_preprocessing.conversion.pictures import (
 from dataset_preprocessing.conversion.shard_archive import plan_shards
 from dataset_preprocessing.conversion.sources import Label, Source, open_source
 from dataset_preprocessing.conversion.writer import Made, Report, Writer, picture_name
+from dnnlib.util import one_line
 from training.sampling_weights import yaw_weights
 
 _SHOWN = 20  # problems that are listed
@@ -160,7 +161,7 @@ def _make(pictures: Source, recipe: Recipe, grey: bool, index: int) -> Made:
         content = pictures.read(index)
         pixels, label = make_picture(content, pictures.labels[index], recipe, grey)
     except (PictureError, OSError, MemoryError) as error:
-        return Made(problem=" ".join(str(error).split()) or type(error).__name__)
+        return Made(problem=one_line(error))
     if pixels is None:
         return Made()
     problem = wrong_shape(pixels.shape)

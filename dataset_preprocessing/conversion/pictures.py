@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from dnnlib.util import one_line
 from training.cameras import LABEL_SIZE, POSE_SIZE
 
 BACKGROUNDS = {"white": 255, "black": 0}
@@ -52,7 +53,7 @@ def decode(content: bytes | np.ndarray, background: str = "black") -> np.ndarray
     except PictureError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever they like.
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise PictureError(f"cannot be decoded ({reason})") from None
 
 

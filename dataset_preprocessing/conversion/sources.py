@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dnnlib.util import one_line
 from training.dataset_files import open_files
 from training.label_file import LABEL_FILE, DatasetError, parse_weights
 from training.shards import is_shards
@@ -92,7 +93,7 @@ class FileSource(Source):
         try:
             return json.loads(self._files.read(LABEL_FILE))
         except (OSError, ValueError, RecursionError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise SourceError(
                 f"{self._files.path}/{LABEL_FILE}: must be JSON with a list of labels ({reason})"
             ) from None

@@ -14,6 +14,7 @@ import numpy as np
 from dataset_preprocessing.faces.mediapipe_model import five_of_mesh
 from dataset_preprocessing.faces.poses import load_opencv
 from dataset_preprocessing.faces.steps import PreprocessingError, fingerprint
+from dnnlib.util import one_line
 
 CONFIDENT = 0.9  # faces that are less certain are not taken
 _LONGEST = 1024  # pixels: what YuNet sees of a larger picture is made so large
@@ -106,7 +107,7 @@ class MediaPipe:
         try:
             self._landmarker = vision.FaceLandmarker.create_from_options(options)
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise PreprocessingError(f"{model}: not a model of MediaPipe ({reason})") from None
 
     def faces(self, pixels: np.ndarray) -> list[Face]:

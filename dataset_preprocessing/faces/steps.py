@@ -20,6 +20,7 @@ import tqdm
 
 from dataset_preprocessing.conversion.archive import Destination
 from dataset_preprocessing.conversion.pictures import PictureError
+from dnnlib.util import one_line
 
 RECORD_FILE = "pipeline.json"
 PATHS = ("picture", "archive", "model_file")
@@ -181,7 +182,7 @@ def _attempt(make: Callable[[Job], bytes], job: Job) -> bytes | str:
     try:
         return make(job)
     except (PreprocessingError, *_FAILURES) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
 
 
 def _make_all(

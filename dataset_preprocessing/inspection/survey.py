@@ -16,6 +16,7 @@ from dataset_preprocessing.conversion.sources import Source, open_source
 from dataset_preprocessing.inspection.geometry import common_point
 from dataset_preprocessing.inspection.labels import from_opengl, has_opengl_axes, mend_label
 from dataset_preprocessing.inspection.pictures import Look, duplicates, look_at_picture
+from dnnlib.util import one_line
 
 _CHUNK = 16
 
@@ -124,7 +125,7 @@ def _look(source: Source, number: int) -> Look | str:
     try:
         return look_at_picture(source.read(number))
     except (PictureError, OSError, MemoryError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return one_line(error)
 
 
 _source: Source | None = None  # of a worker process

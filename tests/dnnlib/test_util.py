@@ -259,3 +259,8 @@ def test_open_url_local(tmp_path):
         assert util.open_url(url, return_filename=True) == str(path)
     with pytest.raises(FileNotFoundError, match="nowhere"):
         util.open_url(str(tmp_path / "nowhere"))
+
+
+def test_one_line():
+    assert util.one_line(ValueError("a \n\t b\n")) == "a b"
+    assert util.one_line(KeyError()) == "KeyError"

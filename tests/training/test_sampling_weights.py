@@ -15,7 +15,7 @@ from training.cameras import Camera, look_at
 from training.dataset import DatasetError, ImageFolderDataset
 from training.index_order import iteration_indices
 from training.label_file import parse_weights
-from training.micro_batches import Reals, draw_batches
+from training.micro_batches import Reals, draw_batches, running_sum
 from training.pose_angles import pose_angles
 from training.sampling_weights import sampling_weights, yaw_weights
 
@@ -115,11 +115,11 @@ def test_weights_that_are_none(bad):
 def test_cameras_of_fakes_follow_the_weights():
     cameras = torch.arange(10.0)[:, None]
     reals = [Reals(k, torch.zeros(50, 3, 2, 2), torch.zeros(50, 1)) for k in range(80)]
-    batches = list(draw_batches(reals, cameras, 4, (1, 2), WEIGHTS))
+    batches = list(draw_batches(reals, cameras, 4, (1, 2), running_sum(WEIGHTS)))
     drawn = torch.cat([batch.gen_c for batch in batches]).flatten().long()
     found = torch.bincount(drawn, minlength=10) / 4000
     assert np.abs(found.numpy() - WEIGHTS / WEIGHTS.sum()).max() < 0.03
-    again = list(draw_batches(reals[40:41], cameras, 4, (1, 2), WEIGHTS))
+    again = list(draw_batches(reals[40:41], cameras, 4, (1, 2), running_sum(WEIGHTS)))
     assert torch.equal(again[0].gen_c, batches[40].gen_c)
 
 
