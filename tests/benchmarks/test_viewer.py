@@ -3,10 +3,8 @@
 So most of what a page and its server do together is tested here without a browser.
 """
 
-import importlib.util
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,15 +17,10 @@ from eg3d.viewer import runs, viewpoint  # noqa: E402
 from eg3d.viewer.app import Options, Viewer  # noqa: E402
 from eg3d.viewer.state import ViewState  # noqa: E402
 from eg3d.viewer.studio import Studio  # noqa: E402
+from tests.eg3d import conftest as tiny  # noqa: E402
 
-_SPEC = importlib.util.spec_from_file_location(
-    "tiny_generator", Path(__file__).parent.parent / "eg3d" / "conftest.py"
-)
-_TINY = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_TINY)
-
-generator = _TINY.generator
-snapshot = _TINY.snapshot
+generator = tiny.generator
+snapshot = tiny.snapshot
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,13 @@
 """Commands are tested on the tiny snapshot of tests/eg3d, in this process."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 from click.testing import CliRunner
 
-_SPEC = importlib.util.spec_from_file_location(
-    "tiny_generator", Path(__file__).parent.parent / "eg3d" / "conftest.py"
-)
-_TINY = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_TINY)
+from tests.eg3d import conftest as tiny
 
-generator = _TINY.generator
-snapshot = _TINY.snapshot
-new_generator = _TINY.new_generator
+generator = tiny.generator
+new_generator = tiny.new_generator
+snapshot = tiny.snapshot
 
 
 @pytest.fixture(autouse=True)

@@ -1,20 +1,12 @@
 """A viewer of a tiny model in this process, and a headless Chromium that opens its page."""
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
+from tests.eg3d import conftest as tiny
 from tests.viewer_browser.pages import CHROMIUM, FLAGS, SIZE, Page, wait_for
 
-_SPEC = importlib.util.spec_from_file_location(
-    "tiny_generator", Path(__file__).parent.parent / "eg3d" / "conftest.py"
-)
-_TINY = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(_TINY)
-
-generator = _TINY.generator
-snapshot = _TINY.snapshot
+generator = tiny.generator
+snapshot = tiny.snapshot
 
 
 @pytest.fixture(scope="session")
