@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.recorded_draws import recorded_draws
 from training.augment import AUGMENT_PRESETS, AugmentPipe
 from training.dual_discriminator import DualDiscriminator
 from training.loss import Batch, StyleGAN2Loss
@@ -40,39 +41,6 @@ KINKS = {
     "backbone.synthesis.b4.const": 1.5e-4,
     "backbone.synthesis.b64.conv1.weight": 1.5e-4,
 }
-
-
-@contextmanager
-def recorded_draws(monkeypatch):
-    """Uniform draws frac(i * golden ratio), normal draws their quantiles, restarted every call."""
-
-    def uniform(shape, dtype, device):
-        shape = torch.Size(shape)
-        i = torch.arange(1, shape.numel() + 1, dtype=torch.float64)
-        u = (i * 0.6180339887498949).frac().reshape(shape)
-        return u.to(dtype=dtype or torch.float32, device=device)
-
-    def normal(shape, dtype, device):
-        u = uniform(shape, torch.float64, "cpu")
-        x = 2**0.5 * torch.erfinv(2 * u - 1)
-        return x.to(dtype=dtype or torch.float32, device=device)
-
-    def of_shape(draw):
-        def call(*size, dtype=None, device=None, generator=None, **_):
-            size = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
-            return draw(size, dtype, device)
-
-        return call
-
-    def alike(draw):
-        return lambda x, **_: draw(x.shape, x.dtype, x.device)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "rand", of_shape(uniform))
-        patch.setattr(torch, "randn", of_shape(normal))
-        patch.setattr(torch, "rand_like", alike(uniform))
-        patch.setattr(torch, "randn_like", alike(normal))
-        yield
 
 
 @pytest.fixture
