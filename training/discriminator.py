@@ -259,14 +259,25 @@ class Discriminator(torch.nn.Module):
         )
 
     def forward(
-        self, img: Tensor, c: Tensor | None, update_emas: bool = False, **block_kwargs
-    ) -> Tensor:
-        """img [N, C, R, R] in [-1, 1], c [N, c_dim] -> logits [N, 1], float32."""
-        x = None
+        self,
+        img: Tensor,
+        c: Tensor | None,
+        update_emas: bool = False,
+        return_features: bool = False,
+        **block_kwargs,
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """img [N, C, R, R] in [-1, 1], c [N, c_dim] -> logits [N, 1], float32.
+
+        With `return_features` also what each block gave, [N, C', R / 2, R / 2] down to [N, C', 4, 4].
+        """
+        x, features = None, []
         for res in self.block_resolutions:
             x, img = getattr(self, f"b{res}")(x, img, **block_kwargs)
+            if return_features:
+                features.append(x)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
-        return self.b4(x, img, cmap)
+        logits = self.b4(x, img, cmap)
+        return (logits, features) if return_features else logits
 
     def extra_repr(self) -> str:
         """Sizes, for `print`."""

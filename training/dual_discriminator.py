@@ -110,7 +110,7 @@ class SingleDiscriminator(Discriminator):
         super().__init__(*args, **kwargs)
 
     def forward(
-        self, img: dict[str, Tensor], c: Tensor, update_emas: bool = False, **block_kwargs
-    ) -> Tensor:
-        """Logits [N, 1] of the final picture at label `c`."""
-        return super().forward(img["image"], c, update_emas=update_emas, **block_kwargs)
+        self, img: dict[str, Tensor], c: Tensor, update_emas: bool = False, **kwargs
+    ) -> Tensor | tuple[Tensor, list[Tensor]]:
+        """Logits [N, 1] of the final picture at label `c`; `kwargs` as of `Discriminator`."""
+        return super().forward(img["image"], c, update_emas=update_emas, **kwargs)
