@@ -5,7 +5,7 @@ A loss yields its terms one after the other; whoever consumes them runs each bac
 asking for the next, so that only one graph is alive at a time. It steps, logs and changes nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,15 @@ class Term(NamedTuple):
 
     loss: Tensor
     stats: dict[str, Tensor]
+
+
+class Trainee(NamedTuple):
+    """A network that a loss trains: by its main terms, and now and then by its regulariser."""
+
+    name: str
+    module: torch.nn.Module
+    main: Callable[[Batch, float], Iterator[Term]]
+    regulariser: Callable[[Batch, float], Iterator[Term]]
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,13 @@ class StyleGAN2Loss:
             schedules.rendering_resolution(nimg, *self.resolution),
         )
 
+    def trained(self) -> tuple[Trainee, ...]:
+        """What is trained by which terms, in the order of an iteration."""
+        return (
+            Trainee("G", self.G, self.generator, self.density),
+            Trainee("D", self.D, self.discriminator, self.r1),
+        )
+
     # -- The terms -------------------------------------------------------------------------------
 
     def generator(self, batch: Batch, nimg: float) -> Iterator[Term]:
@@ -188,19 +204,23 @@ class StyleGAN2Loss:
     # -- Their parts -----------------------------------------------------------------------------
 
     def _generate(self, batch: Batch, moment: Moment, update_emas: bool = False) -> dict:
+        return self.G.synthesis(
+            self._latents(batch, moment, update_emas),
+            batch.gen_c,
+            neural_rendering_resolution=moment.rendering_resolution,
+            update_emas=update_emas,
+            recompute=self.recompute,
+        )
+
+    def _latents(self, batch: Batch, moment: Moment, update_emas: bool = False) -> Tensor:
+        """ws [N, num_ws, w_dim] of the batch; each picture may be told another one's camera."""
         z, c = batch.gen_z, batch.gen_c
         condition = torch.zeros_like(c)
         if moment.swapping_prob is not None:
             gate = torch.rand((c.shape[0], 1), device=c.device) < moment.swapping_prob
             condition = torch.where(gate, c.roll(1, 0), c)
         ws = self.G.mapping(z, condition, update_emas=update_emas)
-        return self.G.synthesis(
-            self._mix_styles(ws, z, c),
-            c,
-            neural_rendering_resolution=moment.rendering_resolution,
-            update_emas=update_emas,
-            recompute=self.recompute,
-        )
+        return self._mix_styles(ws, z, c)
 
     def _mix_styles(self, ws: Tensor, z: Tensor, c: Tensor) -> Tensor:
         """With probability `style_mixing_prob`, replaces the ws from a random layer on."""
