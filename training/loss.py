@@ -140,7 +140,7 @@ class StyleGAN2Loss:
         fake = self._generate(batch, moment)
         logits = self._judge(fake, batch.gen_c, moment)
         loss = F.softplus(-logits)
-        yield Term(loss, {**_scores("fake", logits), "Loss/G/loss": loss})
+        yield Term(loss, {**scores("fake", logits), "Loss/G/loss": loss})
 
     def discriminator(self, batch: Batch, nimg: float) -> Iterator[Term]:
         """Main terms of D, generated pictures and then real ones. Updates G's tracked mean w."""
@@ -149,12 +149,12 @@ class StyleGAN2Loss:
             fake = self._generate(batch, moment, update_emas=True)
         logits = self._judge(fake, batch.gen_c, moment, update_emas=True)
         loss_fake = F.softplus(logits)
-        yield Term(loss_fake, _scores("fake", logits))
+        yield Term(loss_fake, scores("fake", logits))
 
         logits = self._judge(self._real(batch, moment), batch.real_c, moment)
         loss_real = F.softplus(-logits)
         total = loss_fake.detach() + loss_real
-        yield Term(loss_real, {**_scores("real", logits), "Loss/D/loss": total})
+        yield Term(loss_real, {**scores("real", logits), "Loss/D/loss": total})
 
     def r1(self, batch: Batch, nimg: float) -> Iterator[Term]:
         """R1 penalty of D on real pictures (Mescheder et al. 2018), for D's actual inputs, i.e.
@@ -175,7 +175,7 @@ class StyleGAN2Loss:
         penalty = sum(grad.square().sum(dim=(1, 2, 3)) for grad in grads)
         loss = penalty * (self.r1_gamma / 2)
         stats = {"Loss/r1_penalty": penalty, "Loss/D/reg": loss}
-        yield Term(loss, {**_scores("real", logits), **stats})
+        yield Term(loss, {**scores("real", logits), **stats})
 
     def density(self, batch: Batch, nimg: float) -> Iterator[Term]:
         """Density regularisation of G (EG3D appendix): nearby points are to have alike densities;
@@ -241,11 +241,11 @@ class StyleGAN2Loss:
             f=self.resample_filter,
             filter_mode=self.filter_mode,
         )
-        return {"image": batch.real_img, "image_raw": _blur(raw, moment.blur_sigma)}
+        return {"image": batch.real_img, "image_raw": blurred(raw, moment.blur_sigma)}
 
     def _prepare(self, images: dict[str, Tensor], moment: Moment) -> dict[str, Tensor]:
         """What D sees: the final picture blurred, the raw one as it is; both augmented alike."""
-        image, raw = _blur(images["image"], moment.blur_sigma), images["image_raw"]
+        image, raw = blurred(images["image"], moment.blur_sigma), images["image_raw"]
         if self.augment_pipe is not None:
             channels, size = image.shape[1], image.shape[-1]
             enlarged = filtered_resizing(raw, size, self.resample_filter)
@@ -280,12 +280,14 @@ class StyleGAN2Loss:
         return sigma[:, :count], sigma[:, count:]
 
 
-def _scores(kind: str, logits: Tensor) -> dict[str, Tensor]:
+def scores(kind: str, logits: Tensor) -> dict[str, Tensor]:
+    """What is reported of a discriminator's judgement of 'real' or 'fake' pictures."""
     logits = logits.detach()
     return {f"Loss/scores/{kind}": logits, f"Loss/signs/{kind}": logits.sign()}
 
 
-def _blur(images: Tensor, sigma: float) -> Tensor:
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Images [N, C, H, W] blurred by `sigma` pixels, see `schedules.blur_taps`."""
     taps = schedules.blur_taps(sigma)
     if taps is None:
         return images
