@@ -41,6 +41,8 @@ _CLASSES = {
         "SynthesisBlock",
         "SynthesisNetwork",
         "Generator",
+        "Aware3DBlock",
+        "SR3DBlock",
         "DiscriminatorBlock",
         "MinibatchStdLayer",
         "DiscriminatorEpilogue",

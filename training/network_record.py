@@ -20,6 +20,7 @@ from torch_utils import persistence
 from torch_utils.inert_pickle import Node, shown
 from training import superresolution
 from training.migrations import migrate
+from training.synthesis import fitted
 from training.volumetric_rendering.planes import axis_pairs
 
 MAX_DEPTH = 16  # of modules in modules, and of containers in containers
@@ -325,7 +326,10 @@ def _check_superresolution(name: Any) -> None:
 def _matched(module: torch.nn.Module, record: NetworkRecord) -> dict[str, torch.Tensor]:
     """The record's tensors, in the module's types; raises RecordError unless all fit."""
     wanted = module.state_dict()
-    found = record.tensors
+    found = {
+        name: fitted(name, tensor, wanted[name].shape) if name in wanted else tensor
+        for name, tensor in record.tensors.items()
+    }
     missing = [name for name in wanted if name not in found]
     extra = [name for name in found if name not in wanted]
     shapes = [

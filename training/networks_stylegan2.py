@@ -1,5 +1,7 @@
 """The StyleGAN2 parts of EG3D under the module path that checkpoints and programs know."""
 
+from training.aware3d import Aware3DBlock, SR3DBlock
+from training.backbone import Generator, SynthesisNetwork
 from training.discriminator import (
     Discriminator,
     DiscriminatorBlock,
@@ -13,15 +15,10 @@ from training.layers import (
     modulated_conv2d,
     normalize_2nd_moment,
 )
-from training.synthesis import (
-    Generator,
-    SynthesisBlock,
-    SynthesisLayer,
-    SynthesisNetwork,
-    ToRGBLayer,
-)
+from training.synthesis import SynthesisBlock, SynthesisLayer, ToRGBLayer
 
 __all__ = [
+    "Aware3DBlock",
     "Conv2dLayer",
     "Discriminator",
     "DiscriminatorBlock",
@@ -30,6 +27,7 @@ __all__ = [
     "Generator",
     "MappingNetwork",
     "MinibatchStdLayer",
+    "SR3DBlock",
     "SynthesisBlock",
     "SynthesisLayer",
     "SynthesisNetwork",

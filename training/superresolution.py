@@ -33,6 +33,9 @@ class SynthesisBlockNoUp(SynthesisBlock):
 
     up = 1
 
+    def _add(self, img: Tensor, colours: Tensor) -> Tensor:
+        return img.add_(colours)
+
 
 @persistence.persistent_class
 class Superresolution(torch.nn.Module):

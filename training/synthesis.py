@@ -1,5 +1,5 @@
-"""Modulated synthesis (StyleGAN2, Karras et al. 2020, figure 2c and section 4): from intermediate
-latents to an image, or, in EG3D, to the channels of three feature planes."""
+"""Layers and blocks of modulated synthesis (StyleGAN2, Karras et al. 2020, figure 2c and section
+4); `backbone.py` makes a network of them."""
 
 import math
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch_utils.ops.epilogue import Epilogue
 from training.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
-    MappingNetwork,
     activation_of,
     in_half_precision,
     modulated_conv2d,
 )
+from training.roll_out import ROLL_OUTS, roll_out_of
 
 NOISE_MODES = ("random", "const", "none")
 
@@ -25,7 +25,12 @@ NOISE_MODES = ("random", "const", "none")
 @persistence.persistent_class
 class SynthesisLayer(torch.nn.Module):
     """Modulated 3x3 convolution, noise, bias, activation:
-    [N, in_channels, resolution / up, ...] -> [N, out_channels, resolution, resolution]."""
+    [N, in_channels, resolution / up, ...] -> [N, out_channels, resolution, resolution].
+
+    `roll_out`: where it finds three feature planes, see `training.roll_out`.
+    """
+
+    roll_out: str | None = None
 
     def __init__(
         self,
@@ -40,8 +45,11 @@ class SynthesisLayer(torch.nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         conv_clamp: float | None = None,
         channels_last: bool = False,
+        roll_out: str | None = None,
     ):
         super().__init__()
+        if roll_out is not None:
+            self.roll_out = roll_out
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.w_dim = w_dim
@@ -54,12 +62,15 @@ class SynthesisLayer(torch.nn.Module):
         self.act_gain = float(bias_act.activation_funcs[activation].def_gain)
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
 
-        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        planes = roll_out_of(roll_out)
+        fan_in = planes.gathered * in_channels
+        self.affine = FullyConnectedLayer(w_dim, planes.separate * fan_in, bias_init=1)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
+        weight = torch.randn(out_channels, fan_in, kernel_size, kernel_size)
         self.weight = torch.nn.Parameter(weight.to(memory_format=layout))
         if use_noise:
-            self.register_buffer("noise_const", torch.randn(resolution, resolution))
+            noise = torch.randn(resolution, resolution * planes.abreast)
+            self.register_buffer("noise_const", noise)
             self.noise_strength = torch.nn.Parameter(torch.zeros([]))
         self.bias = torch.nn.Parameter(torch.zeros(out_channels))
 
@@ -74,11 +85,13 @@ class SynthesisLayer(torch.nn.Module):
         """x [N, I, R / up, R / up], w [N, w_dim] -> [N, O, R, R]."""
         if noise_mode not in NOISE_MODES:
             raise ValueError(f"noise_mode must be one of {NOISE_MODES}, not {noise_mode!r}")
-        misc.assert_shape(x, [None, self.in_channels, *[self.resolution // self.up] * 2])
+        planes = ROLL_OUTS[self.roll_out]
+        side = self.resolution // self.up
+        misc.assert_shape(x, [None, self.in_channels, side, side * planes.abreast])
         return modulated_conv2d(
-            x=x,
+            x=planes.gather(x),
             weight=self.weight,
-            styles=self.affine(w),
+            styles=planes.styles(self.affine(w)),
             up=self.up,
             padding=self.padding,
             resample_filter=self.resample_filter,
@@ -92,7 +105,7 @@ class SynthesisLayer(torch.nn.Module):
             return {}
         if mode == "const":
             return dict(noise=self.noise_const, strength=self.noise_strength)
-        size = (x.shape[0], 1, self.resolution, self.resolution)
+        size = (x.shape[0], 1, *self.noise_const.shape)
         return dict(noise=torch.randn(size, device=x.device), strength=self.noise_strength)
 
     def extra_repr(self) -> str:
@@ -104,7 +117,9 @@ class SynthesisLayer(torch.nn.Module):
 @persistence.persistent_class
 class ToRGBLayer(torch.nn.Module):
     """Modulated 1x1 convolution to the output channels, without demodulation:
-    [N, in_channels, R, R] -> [N, out_channels, R, R]."""
+    [N, in_channels, R, R] -> [N, out_channels, R, R]. `roll_out` as of `SynthesisLayer`."""
+
+    roll_out: str | None = None
 
     def __init__(
         self,
@@ -114,26 +129,33 @@ class ToRGBLayer(torch.nn.Module):
         kernel_size: int = 1,
         conv_clamp: float | None = None,
         channels_last: bool = False,
+        roll_out: str | None = None,
     ):
         super().__init__()
+        if roll_out is not None:
+            self.roll_out = roll_out
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.w_dim = w_dim
         self.conv_clamp = conv_clamp
+        # Without regard to what an exchange of planes adds: published weights mean it so.
         self.weight_gain = 1 / math.sqrt(in_channels * kernel_size**2)
 
-        self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
+        planes = roll_out_of(roll_out)
+        fan_in = planes.gathered * in_channels
+        self.affine = FullyConnectedLayer(w_dim, planes.separate * fan_in, bias_init=1)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn(out_channels, in_channels, kernel_size, kernel_size)
+        weight = torch.randn(out_channels, fan_in, kernel_size, kernel_size)
         self.weight = torch.nn.Parameter(weight.to(memory_format=layout))
         self.bias = torch.nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
         """x [N, I, R, R], w [N, w_dim] -> [N, O, R, R]."""
+        planes = ROLL_OUTS[self.roll_out]
         return modulated_conv2d(
-            x=x,
+            x=planes.gather(x),
             weight=self.weight,
-            styles=self.affine(w) * self.weight_gain,
+            styles=planes.styles(self.affine(w)) * self.weight_gain,
             demodulate=False,
             fused_modconv=fused_modconv,
             epilogue=Epilogue(bias=self.bias, clamp=self.conv_clamp),
@@ -148,10 +170,11 @@ class SynthesisBlock(torch.nn.Module):
     (`in_channels == 0`) starts from a learned constant and has no conv0.
 
     `up` is the factor between the block's input and its output; 1 makes a block that refines at
-    its own resolution (super-resolution, EG3D appendix), adding its colours to `img` in place.
+    its own resolution. `roll_out`: where it finds three feature planes, see `training.roll_out`.
     """
 
     up = 2
+    roll_out: str | None = None
 
     def __init__(
         self,
@@ -167,9 +190,15 @@ class SynthesisBlock(torch.nn.Module):
         use_fp16: bool = False,
         fp16_channels_last: bool = False,
         fused_modconv_default: bool | str = True,
+        up: int | None = None,
+        roll_out: str | None = None,
         **layer_kwargs,
     ):
         super().__init__()
+        if up is not None:
+            self.up = up
+        if roll_out is not None:
+            self.roll_out = roll_out
         if architecture not in ("orig", "skip", "resnet"):
             raise ValueError(f"architecture must be orig, skip or resnet, not {architecture!r}")
         self.architecture = architecture
@@ -184,10 +213,13 @@ class SynthesisBlock(torch.nn.Module):
         self.num_torgb = int(is_last or architecture == "skip")
         self.register_buffer("resample_filter", upfirdn2d.setup_filter(resample_filter))
 
-        common = dict(conv_clamp=conv_clamp, channels_last=self.channels_last)
+        common = dict(conv_clamp=conv_clamp, channels_last=self.channels_last, roll_out=roll_out)
         layers = dict(w_dim=w_dim, resolution=resolution, **common, **layer_kwargs)
         if in_channels == 0:
-            self.const = torch.nn.Parameter(torch.randn(out_channels, resolution, resolution))
+            planes = roll_out_of(roll_out)
+            size = (out_channels, resolution, resolution * planes.abreast)
+            size = size if roll_out is None else (planes.separate, *size)
+            self.const = torch.nn.Parameter(torch.randn(size))
         else:
             upsampling = dict(up=self.up, resample_filter=resample_filter)
             self.conv0 = SynthesisLayer(in_channels, out_channels, **upsampling, **layers)
@@ -225,11 +257,14 @@ class SynthesisBlock(torch.nn.Module):
         layer_kwargs["fused_modconv"] = fused_modconv
 
         w = iter(ws.unbind(dim=1))
+        side = self.resolution // self.up
+        size = [side, side * ROLL_OUTS[self.roll_out].abreast]
         if self.in_channels == 0:
             x = self.const.expand(ws.shape[0], *self.const.shape)
+            x = x if x.ndim == 4 else x.flatten(0, 1)  # a constant for each of the planes
             x = self.conv1(self._cast(x, ws, force_fp32), next(w), **layer_kwargs)
         else:
-            misc.assert_shape(x, [None, self.in_channels, *[self.resolution // self.up] * 2])
+            misc.assert_shape(x, [None, self.in_channels, *size])
             x = self._cast(x, ws, force_fp32)
             if self.architecture == "resnet":
                 shortcut = self.skip(x, gain=math.sqrt(0.5))
@@ -240,12 +275,21 @@ class SynthesisBlock(torch.nn.Module):
                 x = self.conv1(x, next(w), **layer_kwargs)
 
         if img is not None and self.up > 1:
-            misc.assert_shape(img, [None, self.img_channels, *[self.resolution // self.up] * 2])
+            misc.assert_shape(img, [None, self.img_channels, *size])
             img = upfirdn2d.upsample2d(img, self.resample_filter, up=self.up)
         if self.num_torgb:
             y = self.torgb(x, next(w), fused_modconv=fused_modconv).to(torch.float32)
-            img = y if img is None else (img + y if self.up > 1 else img.add_(y))
+            img = y if img is None else self._add(img, y)
         return x, img
+
+    def _add(self, img: Tensor, colours: Tensor) -> Tensor:
+        return img + colours
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        name = f"{prefix}const"
+        if self.in_channels == 0 and name in state_dict:
+            state_dict[name] = fitted(name, state_dict[name], self.const.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _cast(self, x: Tensor, ws: Tensor, force_fp32: bool) -> Tensor:
         half = in_half_precision(self, force_fp32, ws)
@@ -258,6 +302,13 @@ class SynthesisBlock(torch.nn.Module):
     def extra_repr(self) -> str:
         """Resolution and architecture, for `print`."""
         return f"resolution={self.resolution}, architecture={self.architecture}"
+
+
+def fitted(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
+    """The tensor `name` of a state_dict, in `shape` where it is a learned constant that has an axis
+    of one more or less: [1, C, 4, 4] in Mimic3D's files, [C, 4, 4] in EG3D's. Else as it is."""
+    is_const = name.rpartition(".")[2] == "const" and tensor.shape[-3:] == shape[-3:]
+    return tensor.reshape(shape) if is_const and tensor.numel() == shape.numel() else tensor
 
 
 def block_channels(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -275,99 +326,3 @@ def resolutions(img_resolution: int) -> list[int]:
     if img_resolution < 4 or img_resolution & (img_resolution - 1):
         raise ValueError(f"img_resolution must be a power of two from 4, not {img_resolution}")
     return [2**i for i in range(2, img_resolution.bit_length())]
-
-
-@persistence.persistent_class
-class SynthesisNetwork(torch.nn.Module):
-    """Blocks `b4`, `b8`, ... from a constant to [N, img_channels, img_resolution, img_resolution].
-
-    The colour layer of a block shares its latent with the first convolution of the next one.
-    """
-
-    def __init__(
-        self,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        channel_base: int = 32768,
-        channel_max: int = 512,
-        num_fp16_res: int = 4,
-        **block_kwargs,
-    ):
-        super().__init__()
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_resolution_log2 = img_resolution.bit_length() - 1
-        self.img_channels = img_channels
-        self.num_fp16_res = num_fp16_res
-        self.block_resolutions = resolutions(img_resolution)
-        self.num_ws = 0
-        in_channels = 0
-        for res in self.block_resolutions:
-            out_channels = block_channels(res, channel_base, channel_max)
-            block = SynthesisBlock(
-                in_channels,
-                out_channels,
-                w_dim=w_dim,
-                resolution=res,
-                img_channels=img_channels,
-                is_last=res == img_resolution,
-                use_fp16=res >= first_fp16_resolution(img_resolution, num_fp16_res),
-                **block_kwargs,
-            )
-            self.add_module(f"b{res}", block)
-            self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
-            in_channels = out_channels
-
-    def forward(self, ws: Tensor, **block_kwargs) -> Tensor:
-        """ws [N, num_ws, w_dim] -> [N, img_channels, img_resolution, img_resolution], float32."""
-        misc.assert_shape(ws, [None, self.num_ws, self.w_dim])
-        ws = ws.to(torch.float32)
-        x = img = None
-        first = 0
-        for res in self.block_resolutions:
-            block = getattr(self, f"b{res}")
-            count = block.num_conv + block.num_torgb
-            x, img = block(x, img, ws[:, first : first + count], **block_kwargs)
-            first += block.num_conv
-        return img.contiguous()
-
-
-@persistence.persistent_class
-class Generator(torch.nn.Module):
-    """Mapping and synthesis: z [N, z_dim], c [N, c_dim] -> image. EG3D's backbone."""
-
-    def __init__(
-        self,
-        z_dim: int,
-        c_dim: int,
-        w_dim: int,
-        img_resolution: int,
-        img_channels: int,
-        mapping_kwargs: dict | None = None,
-        **synthesis_kwargs,
-    ):
-        super().__init__()
-        self.z_dim = z_dim
-        self.c_dim = c_dim
-        self.w_dim = w_dim
-        self.img_resolution = img_resolution
-        self.img_channels = img_channels
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, **synthesis_kwargs)
-        self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(
-            z_dim, c_dim, w_dim, num_ws=self.num_ws, **(mapping_kwargs or {})
-        )
-
-    def forward(
-        self,
-        z: Tensor,
-        c: Tensor,
-        truncation_psi: float = 1,
-        truncation_cutoff: int | None = None,
-        update_emas: bool = False,
-        **synthesis_kwargs,
-    ) -> Tensor:
-        """z [N, z_dim], c [N, c_dim] -> [N, img_channels, img_resolution, img_resolution]."""
-        ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas=update_emas)
-        return self.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
