@@ -9,6 +9,7 @@ from torch import Tensor
 
 from torch_utils import misc, persistence
 from torch_utils.ops import upfirdn2d
+from torch_utils.ops.epilogue import Epilogue
 from training.layers import (
     Conv2dLayer,
     FullyConnectedLayer,
@@ -20,7 +21,7 @@ from training.synthesis import block_channels, first_fp16_resolution, resolution
 
 @persistence.persistent_class
 class DiscriminatorBlock(torch.nn.Module):
-    """One resolution: [N, tmp_channels, R, R] -> [N, out_channels, R / 2, R / 2].
+    """One resolution: [N, tmp_channels, R, R] -> [N, out_channels, R / down, R / down].
 
     `in_channels == 0` marks the first block, which reads only the image. Layers whose running
     index (from `first_layer_idx`) is below `freeze_layers` are not trained.
@@ -41,6 +42,7 @@ class DiscriminatorBlock(torch.nn.Module):
         use_fp16: bool = False,
         fp16_channels_last: bool = False,
         freeze_layers: int = 0,
+        down: int = 2,
     ):
         super().__init__()
         if in_channels not in (0, tmp_channels):
@@ -69,18 +71,25 @@ class DiscriminatorBlock(torch.nn.Module):
             )
 
         active = dict(activation=activation, conv_clamp=conv_clamp)
-        halving = dict(down=2, resample_filter=resample_filter)
+        reducing = dict(down=down, resample_filter=resample_filter)
         if in_channels == 0 or architecture == "skip":
             self.fromrgb = layer(img_channels, tmp_channels, 1, **active)
         self.conv0 = layer(tmp_channels, tmp_channels, 3, **active)
-        self.conv1 = layer(tmp_channels, out_channels, 3, **active, **halving)
+        self.conv1 = layer(tmp_channels, out_channels, 3, **active, **reducing)
         if architecture == "resnet":
-            self.skip = layer(tmp_channels, out_channels, 1, bias=False, **halving)
+            self.skip = layer(tmp_channels, out_channels, 1, bias=False, **reducing)
 
     def forward(
-        self, x: Tensor | None, img: Tensor | None, force_fp32: bool = False
+        self,
+        x: Tensor | None,
+        img: Tensor | None,
+        force_fp32: bool = False,
+        channel_scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """(x [N, tmp, R, R] or None, img [N, C, R, R] or None) -> (x at R / 2, img at R / 2)."""
+        """(x [N, tmp, R, R] or None, img [N, C, R, R] or None) -> (x, img), both at R / down.
+
+        `channel_scale` [N, tmp] multiplies the channels between the two convolutions.
+        """
         source = img if x is None else x
         half = in_half_precision(self, force_fp32, source)
         channels_last = self.channels_last or half  # tensor cores read half precision so
@@ -96,11 +105,18 @@ class DiscriminatorBlock(torch.nn.Module):
             y = self.fromrgb(img)
             x = y if x is None else x + y
             skip = self.architecture == "skip"
-            img = upfirdn2d.downsample2d(img, self.resample_filter) if skip else None
+            img = self._reduced(img) if skip else None
+        y = self.conv0(x)
+        if channel_scale is not None:
+            y = Epilogue(scale=channel_scale)(y)
         if self.architecture != "resnet":
-            return self.conv1(self.conv0(x)), img
+            return self.conv1(y), img
         gain = math.sqrt(0.5)
-        return self.skip(x, gain=gain) + self.conv1(self.conv0(x), gain=gain), img
+        return self.skip(x, gain=gain) + self.conv1(y, gain=gain), img
+
+    def _reduced(self, img: Tensor) -> Tensor:
+        down = self.conv1.down
+        return upfirdn2d.downsample2d(img, self.resample_filter, down=down) if down > 1 else img
 
     def extra_repr(self) -> str:
         """Resolution and architecture, for `print`."""

@@ -44,7 +44,7 @@ def filtered_resizing(
     )
 
 
-def _noisy_label(c: Tensor, strength: float) -> Tensor:
+def noisy_label(c: Tensor, strength: float) -> Tensor:
     """Adds Gaussian noise of `strength` standard deviations of the batch; none for a batch of 1."""
     if strength <= 0:
         return c
@@ -76,7 +76,7 @@ class DualDiscriminator(Discriminator):
         self, img: dict[str, Tensor], c: Tensor, update_emas: bool = False, **block_kwargs
     ) -> Tensor:
         """Logits [N, 1] of the pair of pictures at label `c`."""
-        c = _noisy_label(c, self.disc_c_noise)
+        c = noisy_label(c, self.disc_c_noise)
         return super().forward(self._stack(img), c, update_emas=update_emas, **block_kwargs)
 
     def _stack(self, img: dict[str, Tensor], raw_gain: float = 1) -> Tensor:

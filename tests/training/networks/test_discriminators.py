@@ -318,3 +318,21 @@ def test_copies_are_exact(cls, twin):
     assert torch.equal(network(inputs, c), other(inputs, c))
     assert other.init_kwargs == network.init_kwargs and other.raw_fade == network.raw_fade
     assert type(other) is cls
+
+
+@pytest.mark.parametrize("architecture", ["orig", "skip", "resnet"])
+def test_a_block_that_keeps_the_size_and_scales_channels(architecture):
+    block = DiscriminatorBlock(
+        4, 4, 6, 8, img_channels=3, first_layer_idx=0, architecture=architecture, down=1
+    )
+    x, img, scale = torch.randn(2, 4, 8, 8), torch.randn(2, 3, 8, 8), torch.rand(2, 4)
+    y, rest = block(x, img, channel_scale=scale)
+    assert y.shape == (2, 6, 8, 8)
+    if architecture == "skip":
+        assert rest.equal(img)
+        x = x + block.fromrgb(img)
+    expected = block.conv1(block.conv0(x) * scale[:, :, None, None])
+    if architecture == "resnet":
+        skip = torch.einsum("oi,nihw->nohw", block.skip.weight[:, :, 0, 0] / 2, x)
+        expected = (expected + skip) * 0.5**0.5
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-6)
