@@ -102,15 +102,17 @@ def density_volume(
     """
     _check(field, resolution, border, memory_mb)
     if memory_mb is None:
-        memory_mb = _CPU_MB if field.planes.device.type == "cpu" else _GPU_MB
-    side = 2 / field.scale
+        memory_mb = _CPU_MB if field.sets[0].planes.device.type == "cpu" else _GPU_MB
+    side = field.box_warp
     spacing = side / (resolution - 1)
     empty = int(border * resolution)
     inside = slice(empty, resolution - empty)
     ticks = torch.arange(resolution, dtype=torch.float64)[inside] * spacing - side / 2
 
     tables = type(field.decoder) is OSGDecoder and not plain
-    rows, bytes_a_point = (_from_tables if tables else _looked_up)(field, ticks.to(field.planes))
+    rows, bytes_a_point = (_from_tables if tables else _looked_up)(
+        field, ticks.to(field.sets[0].planes)
+    )
     count = max(int(memory_mb * 2**20 / (bytes_a_point * len(ticks))), 1)
 
     density = np.full([resolution] * 3, EMPTY, dtype=np.float32)
@@ -123,8 +125,9 @@ def density_volume(
 
 
 def _check(field: TriPlaneField, resolution: int, border: float, memory_mb: float | None) -> None:
-    if len(field.planes) != 1:
-        raise InputError(f"a volume is of one scene, not {len(field.planes)}: choose one, scene[i]")
+    scenes = len(field.sets[0].planes)
+    if scenes != 1:
+        raise InputError(f"a volume is of one scene, not {scenes}: choose one, scene[i]")
     if resolution < 2:
         raise InputError(f"resolution of a volume is {resolution}: must be 2 or more")
     if not 0 <= border < 0.5:
@@ -154,9 +157,11 @@ def _from_tables(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
     hidden_layer, _, output_layer = field.decoder.net
     weight, bias = _affine(hidden_layer)
     sigma_weight, sigma_bias = (parameter[0] for parameter in _affine(output_layer))
+    count = sum(len(s.pairs) for s in field.sets)
     tables = [
-        _table(pair, plane, field.scale * ticks, weight, bias / len(field.pairs))
-        for pair, plane in zip(field.pairs, field.planes[0], strict=True)
+        _table(pair, plane, s.scale * ticks, weight, bias / count)
+        for s in field.sets
+        for pair, plane in zip(s.pairs, s.planes[0], strict=True)
     ]
     # Sums that overflow once they are exponentials are rare enough to go the long way.
     small = sum(table.amax().clamp(min=0) for table in tables) < _LARGEST_EXPONENT

@@ -11,6 +11,8 @@ from .options import RenderingOptions
 
 Limit = float | torch.Tensor
 
+LEAST_WEIGHT = 1e-5  # of a sample, for importance sampling without smoothing
+
 
 def ray_limits(
     origins: torch.Tensor, directions: torch.Tensor, options: RenderingOptions
@@ -41,6 +43,26 @@ def ray_limits(
     return near, far
 
 
+def coarse_depths(
+    near: Limit, far: Limit, jitter: torch.Tensor, options: RenderingOptions
+) -> torch.Tensor:
+    """The coarse samples' ascending depths [N, M, S, 1]; jitter in [0, 1) broadcasts to them."""
+    count, disparity = options.depth_resolution, options.disparity_space_sampling
+    if options.depth_jitter == "forward":
+        return stratified_depths(near, far, count, jitter, disparity)
+    even = stratified_depths(near, far, count, torch.zeros_like(jitter), disparity)
+    return jitter_in_bins(even, jitter)
+
+
+def jitter_in_bins(depths: torch.Tensor, jitter: torch.Tensor) -> torch.Tensor:
+    """Ascending depths [..., S, 1] -> each anywhere between the middles of its two intervals, the
+    first one not before and the last one not behind itself; jitter in [0, 1)."""
+    middles = (depths[..., :-1, :] + depths[..., 1:, :]) / 2
+    lower = torch.cat([depths[..., :1, :], middles], dim=-2)
+    upper = torch.cat([middles, depths[..., -1:, :]], dim=-2)
+    return lower + (upper - lower) * jitter
+
+
 def stratified_depths(
     near: Limit, far: Limit, count: int, jitter: torch.Tensor, disparity: bool = False
 ) -> torch.Tensor:
@@ -65,16 +87,21 @@ def stratified_depths(
 
 
 def importance_depths(
-    depths: torch.Tensor, weights: torch.Tensor, uniform: torch.Tensor, bins: str = "reference"
+    depths: torch.Tensor,
+    weights: torch.Tensor,
+    uniform: torch.Tensor,
+    bins: str = "reference",
+    smoothing: bool = True,
 ) -> torch.Tensor:
     """Fine depths [R, S_f], unsorted, dense where the coarse pass found weight.
 
-    depths [R, S] ascending, weights [R, S - 1] of the segments between them, uniform [R, S_f] in
-    [0, 1). With bins 'reference' segment i's weight is spread around depth i, half an interval
-    nearer than it was found, and the last one and a half intervals get none; 'centered' spreads it
-    over its own segment.
+    depths [R, S] ascending, uniform [R, S_f] in [0, 1), weights [R, S] of the samples or [R, S - 1]
+    of the segments between them; `smoothing` blurs them. With bins 'reference' weight i is spread
+    around depth i, and the first and last are left out: right for weights of samples. That of a
+    segment comes half an interval nearer than it was found, and the last one and a half intervals
+    get none; 'centered' spreads it over its own segment.
     """
-    weights = smooth_weights(weights)
+    weights = smooth_weights(weights) if smoothing else weights + LEAST_WEIGHT
     if bins == "centered":
         return inverse_cdf(depths, weights, uniform)
     middles = (depths[:, :-1] + depths[:, 1:]) / 2

@@ -2,7 +2,8 @@
 
 Two requests are made for a picture of N x M rays, in this order: `coarse` for the position of every
 coarse sample inside its interval, `fine` for the quantiles of the importance samples; `noise` comes
-after each of them if densities are perturbed.
+after each of them if densities are perturbed, for the new samples, or, if the ray marcher perturbs
+them, for all that it integrates over.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Draws(Protocol):
         """Numbers of [0, 1) of shape [N * M, S_f]."""
 
     def noise(self, shape: Shape, like: torch.Tensor) -> torch.Tensor:
-        """Numbers of a standard normal distribution that broadcast to shape [N, P, 1]."""
+        """Numbers of a standard normal distribution that broadcast to shape [N, P, 1], or
+        [N, M, S] of the ray marcher."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torch_utils.ops.choice import use_triton
 from .depths import importance_depths
 from .draws import Draws
 from .options import RenderingOptions
-from .ray_marcher import finish_features, mean_depth, segment_weights
+from .quadrature import Rendered, Sums, quadrature
+from .ray_marcher import segment_weights
 
 if TYPE_CHECKING:
     from .renderer import TriPlaneField
@@ -45,16 +46,19 @@ class FusedField:
     @classmethod
     def of(cls, field: "TriPlaneField", like: Tensor) -> "FusedField | None":
         """The same field for points or rays `like`; None where the kernels do not apply."""
-        if not use_triton(field.planes) or field.density_noise > 0 or not field.averages:
+        if len(field.sets) > 1 or field.density_noise > 0 or not field.averages:
+            return None
+        pairs, planes, scale = field.sets[0]
+        if not use_triton(planes):
             return None
         if not hasattr(field.decoder, "two_layers") or like.dtype != torch.float32:
             return None
         layers = field.decoder.two_layers()
-        if not triplane_ops.fits(field.planes, layers[0], layers[2]):
+        if not triplane_ops.fits(planes, layers[0], layers[2]):
             return None
-        axes = tuple(axis for pair in field.pairs for axis in pair)
-        planes = field.planes.permute(0, 1, 3, 4, 2).contiguous()
-        return cls(planes, layers, axes, field.scale, _precision(planes))
+        axes = tuple(axis for pair in pairs for axis in pair)
+        planes = planes.permute(0, 1, 3, 4, 2).contiguous()
+        return cls(planes, layers, axes, scale, _precision(planes))
 
     def query(self, points: Tensor, want_rgb: bool = True) -> dict[str, Tensor]:
         """Points [N, P, 3] -> {'rgb' [N, P, K] if wanted, 'sigma' [N, P, 1] raw}."""
@@ -64,6 +68,11 @@ class FusedField:
         answer = {"sigma": sigma.unsqueeze(-1)}
         return {"rgb": rgb, **answer} if want_rgb else answer
 
+    def renders(self, options: RenderingOptions) -> bool:
+        """Whether `render` can."""
+        usual = options.density_bias == -1 and options.clamp_mode == "softplus"
+        return usual and options.ray_marcher == "midpoint" and options.importance_smoothing
+
     def render(
         self,
         origins: Tensor,
@@ -71,8 +80,8 @@ class FusedField:
         depths: Tensor,
         options: RenderingOptions,
         draws: Draws,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rays [N, M, 3], coarse depths [N, M, S] -> features, depth, opacity as `render_rays`."""
+    ) -> Rendered:
+        """Rays [N, M, 3], coarse depths [N, M, S] -> as `render_rays`."""
         how = (self.axes, self.scale, self.precision)
         given = (self.planes, *self.layers, origins, directions)
         if options.depth_resolution_importance > 0:
@@ -82,8 +91,8 @@ class FusedField:
                 depths = merged.unflatten(0, depths.shape[:2])
         features, total, distance = render_ops.composite(*given, depths, *how)
         total, distance = total.unsqueeze(-1), distance.unsqueeze(-1)
-        depth = mean_depth(distance, total, depths, options.empty_depth)
-        return finish_features(features, total, options.white_back), depth, total
+        sums = Sums(None, total, distance, 1 - total)
+        return quadrature(options).finish(features, sums, depths)
 
 
 def _precision(planes: Tensor) -> str:

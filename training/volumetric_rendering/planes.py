@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,13 @@ import torch.nn.functional as F
 # For each plane the axes of space that run along its columns, its rows, and its normal.
 # 'legacy' is what released models were trained with: the last two planes see the same two
 # coordinates and none sees (y, z). 'orthogonal' is the authors' correction, for new models only.
+# 'cyclic' and 'xy_xz_yz' see the same three pairs, with other planes transposed: a model belongs to
+# the axes that it was trained with.
 AXIS_ORDERS = {
     "legacy": ((0, 1, 2), (0, 2, 1), (2, 0, 1)),
     "orthogonal": ((0, 1, 2), (0, 2, 1), (2, 1, 0)),
+    "cyclic": ((0, 1, 2), (1, 2, 0), (2, 0, 1)),
+    "xy_xz_yz": ((0, 1, 2), (0, 2, 1), (1, 2, 0)),
 }
 
 AxisPair = tuple[int, int]
@@ -20,7 +25,8 @@ AxisPair = tuple[int, int]
 def generate_planes(mode: str = "legacy") -> torch.Tensor:
     """Axes [3, 3, 3] of the three planes: row r of matrix p is the r-th axis of plane p.
 
-    mode: 'legacy' (x,y), (x,z), (z,x), or 'orthogonal' (x,y), (x,z), (z,y).
+    mode: 'legacy' (x,y), (x,z), (z,x); 'orthogonal' (x,y), (x,z), (z,y); 'cyclic' (x,y), (y,z),
+    (z,x); 'xy_xz_yz'. The first letter runs along the columns of the plane, the second along rows.
     """
     if mode not in AXIS_ORDERS:
         raise ValueError(f"plane_axes {mode!r}; possible: {', '.join(map(repr, AXIS_ORDERS))}")
@@ -58,27 +64,37 @@ def project_onto_planes(planes: torch.Tensor, coordinates: torch.Tensor) -> torc
 
 def sample_from_planes(
     plane_axes: torch.Tensor,
-    plane_features: torch.Tensor,
+    plane_features: torch.Tensor | Sequence[torch.Tensor],
     coordinates: torch.Tensor,
     mode: str = "bilinear",
     padding_mode: str = "zeros",
     box_warp: float | None = None,
+    align_corners: bool = False,
 ) -> torch.Tensor:
     """Features of points: planes [N, 3, C, H, W], coordinates [N, P, 3] (world) -> [N, 3, P, C].
 
-    The cube of side box_warp around the origin covers the planes edge to edge; outside it features
-    fade to zero within half a texel.
+    Of a sequence of planes, whose sides H, W may differ, the features add up. The cube of side
+    box_warp around the origin covers the planes edge to edge, or, with align_corners, from the
+    centre of the first texel to that of the last; outside of those centres features fade to zero
+    within a texel.
     """
     if padding_mode != "zeros":
         raise ValueError(f"padding_mode is {padding_mode!r}; only 'zeros' is possible")
     if box_warp is None:
         raise ValueError("sample_from_planes needs box_warp, the side of the cube")
     points = (2 / box_warp) * coordinates
-    return lookup(axis_pairs(plane_axes), plane_features, points, mode).transpose(2, 3)
+    pairs = axis_pairs(plane_axes)
+    each = [plane_features] if torch.is_tensor(plane_features) else plane_features
+    found = [lookup(pairs, planes, points, mode, align_corners) for planes in each]
+    return reduce(torch.add, found).transpose(2, 3)
 
 
 def lookup(
-    pairs: Sequence[AxisPair], planes: torch.Tensor, points: torch.Tensor, mode: str = "bilinear"
+    pairs: Sequence[AxisPair],
+    planes: torch.Tensor,
+    points: torch.Tensor,
+    mode: str = "bilinear",
+    align_corners: bool = False,
 ) -> torch.Tensor:
     """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, C, P]."""
     # Positions need more bits than a half: 16-bit planes are widened, never the reverse.
@@ -88,7 +104,7 @@ def lookup(
         project(pairs, points).unsqueeze(1).to(dtype),
         mode=mode,
         padding_mode="zeros",
-        align_corners=False,
+        align_corners=align_corners,
     )
     return sampled.squeeze(2).unflatten(0, planes.shape[:2])
 
@@ -122,6 +138,42 @@ def merge_planes(
             merged[pair] = plane
     texels = torch.stack([plane.permute(0, 2, 3, 1) for plane in merged.values()], dim=1)
     return tuple(merged), texels.permute(0, 1, 4, 2, 3)
+
+
+class PlaneSet(NamedTuple):
+    """Planes [N, K, C, H, W] ready for look-ups, what they see, and what makes of world coordinates
+    those of the cube [-1, 1]^3 that they cover edge to edge."""
+
+    pairs: tuple[AxisPair, ...]
+    planes: torch.Tensor
+    scale: float
+
+
+def plane_set(
+    pairs: Sequence[AxisPair],
+    planes: torch.Tensor,
+    scale: float,
+    average: bool = False,
+    align_corners: bool = False,
+) -> PlaneSet:
+    """A set of planes [N, K, C, H, W] over the cube of side 2 / scale. `average`: as few planes as
+    possible whose features add up to the mean of all; `align_corners`: the faces of the cube lie
+    on the centres of the outer texels."""
+    count, height, width = planes.shape[1], *planes.shape[-2:]
+    if len(pairs) != count:
+        raise ValueError(
+            f"planes of shape {tuple(planes.shape)} hold {count} planes; "
+            f"plane_axes describe {len(pairs)}"
+        )
+    if align_corners:
+        if height != width:
+            raise ValueError(
+                f"plane_align_corners needs square planes, not {height} rows of {width} texels"
+            )
+        scale = scale * (width - 1) / width
+    if average:
+        pairs, planes = merge_planes(pairs, planes / count)
+    return PlaneSet(tuple(pairs), planes, scale)
 
 
 def sample_from_3dgrid(grid: torch.Tensor, coordinates: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .options import RenderingOptions, read_option
+from .options import CHOICES, RenderingOptions, read_option
 
 
 class MipRayMarcher2(torch.nn.Module):
@@ -19,13 +19,12 @@ class MipRayMarcher2(torch.nn.Module):
         """colors [N, M, S, K], raw densities [N, M, S, 1], ascending depths [N, M, S, 1].
 
         -> features [N, M, K] (2 F - 1), depth [N, M, 1], segment weights [N, M, S - 1, 1]. Reads
-        the options clamp_mode (required), white_back and empty_depth.
+        the options clamp_mode (required), density_bias, white_back and empty_depth.
         """
         mode = read_option(rendering_options, "clamp_mode")
-        if mode != "softplus":
-            raise ValueError(f"rendering option clamp_mode is {mode!r}; possible: 'softplus'")
+        bias = read_option(rendering_options, "density_bias", -1.0)
         depths = depths.squeeze(-1)
-        weights = segment_weights(densities.squeeze(-1), depths)
+        weights = segment_weights(densities.squeeze(-1), depths, mode, bias)
         features = weighted_sum(sample_weights(weights), colors)
         total = weights.sum(-1, keepdim=True)
         features = finish_features(
@@ -68,16 +67,55 @@ class _LightLeft(torch.autograd.Function):
         return later / passed
 
 
-def segment_weights(densities: torch.Tensor, depths: torch.Tensor) -> torch.Tensor:
+def activate(raw: torch.Tensor, clamp_mode: str = "softplus", bias: float = -1.0) -> torch.Tensor:
+    """Densities [...], never negative, of raw ones: softplus or relu of raw + bias."""
+    if clamp_mode not in CHOICES["clamp_mode"]:
+        raise ValueError(
+            f"rendering option clamp_mode is {clamp_mode!r}; "
+            f"possible: {', '.join(map(repr, CHOICES['clamp_mode']))}"
+        )
+    return (F.softplus if clamp_mode == "softplus" else F.relu)(raw + bias)
+
+
+def segment_weights(
+    densities: torch.Tensor,
+    depths: torch.Tensor,
+    clamp_mode: str = "softplus",
+    bias: float = -1.0,
+) -> torch.Tensor:
     """Share of the light that each segment between samples sends to the camera.
 
     raw densities [..., S], ascending depths [..., S] -> weights [..., S - 1]. The density of a
-    segment is softplus(mean of its ends - 1); EG3D equation of section 3, with 1e-10 of the light
-    passing every segment so that a later one keeps a gradient.
+    segment is that of the mean of its ends; EG3D equation of section 3.
     """
-    density = F.softplus((densities[..., :-1] + densities[..., 1:]) / 2 - 1)
-    absorbed = 1 - torch.exp(-density * (depths[..., 1:] - depths[..., :-1]))
-    return absorbed * _LightLeft.apply((1 - absorbed) + 1e-10)
+    density = activate((densities[..., :-1] + densities[..., 1:]) / 2, clamp_mode, bias)
+    return absorption(density, depths[..., 1:] - depths[..., :-1])[0]
+
+
+def closed_weights(
+    densities: torch.Tensor,
+    depths: torch.Tensor,
+    last_delta: float,
+    clamp_mode: str = "softplus",
+    bias: float = -1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Share of the light that each sample sends to the camera, and the light before it.
+
+    raw densities [..., S], ascending depths [..., S] -> both [..., S]. A sample stands for the way
+    to the next, the last one for `last_delta` (NeRF: Mildenhall et al. 2020, equation 3).
+    """
+    lengths = F.pad(depths[..., 1:] - depths[..., :-1], (0, 1), value=last_delta)
+    return absorption(activate(densities, clamp_mode, bias), lengths)
+
+
+def absorption(density: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Densities of pieces of rays [..., L] and their lengths -> weights and the light before them.
+
+    1e-10 of the light passes every piece so that a later one keeps a gradient.
+    """
+    absorbed = 1 - torch.exp(-density * lengths)
+    light = _LightLeft.apply((1 - absorbed) + 1e-10)
+    return absorbed * light, light
 
 
 def sample_weights(weights: torch.Tensor) -> torch.Tensor:

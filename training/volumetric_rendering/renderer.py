@@ -4,38 +4,41 @@
 three planes and a decoder. `ImportanceRenderer` is the module published models contain.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
 
-from .depths import importance_depths, inverse_cdf, ray_limits, stratified_depths
+from .depths import (
+    Limit,
+    coarse_depths,
+    importance_depths,
+    inverse_cdf,
+    ray_limits,
+    stratified_depths,
+)
 from .draws import Draws, RandomDraws
 from .fused import FusedField
 from .options import RenderingOptions, read_option
 from .planes import (
-    AxisPair,
+    PlaneSet,
     axis_pairs,
     generate_planes,
     lookup,
     lookup_sum,
-    merge_planes,
+    plane_set,
     project_onto_planes,
     sample_from_3dgrid,
     sample_from_planes,
 )
-from .ray_marcher import (
-    MipRayMarcher2,
-    expected_depth,
-    finish_features,
-    sample_weights,
-    segment_weights,
-    weighted_sum,
-)
+from .quadrature import Quadrature, Rendered, quadrature
+from .ray_marcher import MipRayMarcher2, weighted_sum
 
 __all__ = [
     "Field",
     "ImportanceRenderer",
+    "Rendered",
     "TriPlaneField",
     "generate_planes",
     "project_onto_planes",
@@ -52,10 +55,14 @@ CPU_CHUNK = 32768
 # (points [N, P, 3], unit directions [N, P, 3]) -> {'rgb': [N, P, K], 'sigma': [N, P, 1] raw}
 Field = Callable[[torch.Tensor, torch.Tensor], dict[str, torch.Tensor]]
 Rendering = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Planes = torch.Tensor | Sequence[torch.Tensor]
 
 
 class TriPlaneField:
     """A field made of planes [N, 3, C, H, W] and a decoder; prepares the planes for many calls.
+
+    Of a sequence of planes, whose sides H, W may differ, the features add up. `align_corners`: the
+    faces of the box lie on the centres of the outer texels; planes are then square.
 
     decoder(features [N, K, P, C], directions [N, P, 3]) -> {'rgb', 'sigma'} gets the features of
     the three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1),
@@ -66,35 +73,32 @@ class TriPlaneField:
 
     def __init__(
         self,
-        planes: torch.Tensor,
+        planes: Planes,
         decoder: Callable,
         plane_axes: torch.Tensor,
         box_warp: float,
         density_noise: float = 0.0,
         draws: Draws | None = None,
+        align_corners: bool = False,
     ):
         self.decoder = decoder
-        self.scale = 2 / box_warp
+        self.box_warp = box_warp
         self.density_noise = density_noise
         self.draws = RandomDraws() if draws is None else draws
         self.averages = getattr(decoder, "averages_planes", False)
-        self.pairs: tuple[AxisPair, ...] = axis_pairs(plane_axes)
-        count = planes.shape[1]
-        if len(self.pairs) != count:
-            raise ValueError(
-                f"planes of shape {tuple(planes.shape)} hold {count} planes; "
-                f"plane_axes describe {len(self.pairs)}"
-            )
-        if self.averages:
-            self.pairs, planes = merge_planes(self.pairs, planes / count)
-        self.planes = planes
+        pairs = axis_pairs(plane_axes)
+        each = [planes] if torch.is_tensor(planes) else planes
+        self.sets: tuple[PlaneSet, ...] = tuple(
+            plane_set(pairs, planes, 2 / box_warp, self.averages, align_corners) for planes in each
+        )
 
     def features(self, points: torch.Tensor) -> torch.Tensor:
         """Points [N, P, 3] (world) -> [N, 1, P, C] the mean over planes, or [N, 3, P, C] each."""
-        points = self.scale * points
         if self.averages:
-            return lookup_sum(self.pairs, self.planes, points).unsqueeze(1)
-        return lookup(self.pairs, self.planes, points).transpose(2, 3)
+            found = [lookup_sum(s.pairs, s.planes, s.scale * points) for s in self.sets]
+            return reduce(torch.add, found).unsqueeze(1)
+        found = [lookup(s.pairs, s.planes, s.scale * points) for s in self.sets]
+        return reduce(torch.add, found).transpose(2, 3)
 
     def __call__(
         self, points: torch.Tensor, directions: torch.Tensor | None, want_rgb: bool = True
@@ -126,55 +130,94 @@ class TriPlaneField:
         return self.decoder(features, directions)
 
 
-def _part(directions, start, length):
-    return None if directions is None else directions[:, start : start + length]
-
-
 def render_rays(
     field: Field,
     origins: torch.Tensor,
     directions: torch.Tensor,
     options: RenderingOptions,
     draws: Draws | None = None,
-) -> Rendering:
+    chunk: int | None = None,
+    limits: tuple[Limit, Limit] | None = None,
+) -> Rendered:
     """Volume rendering with importance sampling (Chan et al. 2022, section 4.2).
 
-    origins, unit directions [N, M, 3] -> features [N, M, K] (2 F - 1), depth along the ray
-    [N, M, 1], opacity [N, M, 1]. Gradients flow through the field's answers and the positions of
-    its points, not through depths. Nothing waits for the device.
+    Gradients flow through the field's answers and the positions of its points, not through depths.
+    Nothing waits for the device.
+
+    Args:
+        origins, directions: of rays, [N, M, 3]; directions of length 1.
+        draws: default random. Each chunk asks for numbers of its own.
+        chunk: rays [N, chunk] to render at once, default all. The results are the same, except that
+            with `empty_depth` 'batch' a chunk is its own batch.
+        limits: first and last depth, in place of those of the options: two numbers or tensors
+            [N, M, 1].
     """
     draws = RandomDraws() if draws is None else draws
+    near, far = ray_limits(origins, directions, options) if limits is None else limits
+    rays, count = (origins, directions, near, far), origins.shape[1]
+    if chunk is None or count <= chunk:
+        return _render(field, *rays, options, draws)
+    parts = [
+        _render(field, *(_part(x, start, chunk) for x in rays), options, draws)
+        for start in range(0, count, chunk)
+    ]
+    return Rendered(*(torch.cat(results, dim=1) for results in zip(*parts, strict=True)))
+
+
+def _part(values, start, length):
+    """So many rays or points [N, M, ...] of a tensor; what is no tensor is that of all."""
+    return values[:, start : start + length] if torch.is_tensor(values) else values
+
+
+def _render(field, origins, directions, near, far, options, draws) -> Rendered:
+    rule = quadrature(options)
     coarse_count, fine_count = options.depth_resolution, options.depth_resolution_importance
-    near, far = ray_limits(origins, directions, options)
     jitter = draws.coarse((*origins.shape[:2], coarse_count, 1), origins.detach())
-    depths = stratified_depths(
-        near, far, coarse_count, jitter, options.disparity_space_sampling
-    ).expand(*origins.shape[:2], coarse_count, 1)[..., 0]
+    depths = coarse_depths(near, far, jitter, options)
+    depths = depths.expand(*origins.shape[:2], coarse_count, 1)[..., 0]
     kernels = FusedField.of(field, origins) if isinstance(field, TriPlaneField) else None
-    if kernels is not None:
+    if kernels is not None and kernels.renders(options):
         return kernels.render(origins, directions, depths, options, draws)
     colors, densities = _query(field, origins, directions, depths)
     if fine_count == 0:
-        weights = segment_weights(densities, depths)
-        return _finish(weighted_sum(sample_weights(weights), colors), weights, depths, options)
+        sums = rule.sums(_noisy(densities, options, draws), depths)
+        return rule.finish(weighted_sum(sums.shares, colors), sums, depths)
 
-    with torch.no_grad():
-        coarse_weights = segment_weights(densities, depths).flatten(0, 1)
-        uniform = draws.fine((coarse_weights.shape[0], fine_count), origins)
-        fine_depths = importance_depths(
-            depths.flatten(0, 1), coarse_weights, uniform, options.importance_bins
-        ).view(*origins.shape[:2], fine_count)
+    fine_depths = _fine_depths(rule, densities, depths, draws)
     fine_colors, fine_densities = _query(field, origins, directions, fine_depths)
 
     # Depths and densities are sorted, the wide colours stay where they are: their weights are put
     # back into the order of the samples.
     depths, order = torch.cat([depths, fine_depths], dim=-1).sort(-1)
-    weights = segment_weights(torch.cat([densities, fine_densities], -1).gather(-1, order), depths)
-    shares = sample_weights(weights)
-    shares = torch.zeros_like(shares).scatter(-1, order, shares)
+    densities = torch.cat([densities, fine_densities], -1).gather(-1, order)
+    sums = rule.sums(_noisy(densities, options, draws), depths)
+    shares = torch.zeros_like(sums.shares).scatter(-1, order, sums.shares)
     features = weighted_sum(shares[..., :coarse_count], colors)
     features = features + weighted_sum(shares[..., coarse_count:], fine_colors)
-    return _finish(features, weights, depths, options)
+    return rule.finish(features, sums, depths)
+
+
+@torch.no_grad()
+def _fine_depths(rule: Quadrature, densities, depths, draws):
+    """Coarse densities and depths [N, M, S] -> fine depths [N, M, S_f], unsorted."""
+    options = rule.options
+    weights = rule.weights(_noisy(densities, options, draws), depths).flatten(0, 1)
+    uniform = draws.fine((weights.shape[0], options.depth_resolution_importance), depths)
+    fine = importance_depths(
+        depths.flatten(0, 1),
+        weights,
+        uniform,
+        options.importance_bins,
+        options.importance_smoothing,
+    )
+    return fine.unflatten(0, depths.shape[:2])
+
+
+def _noisy(densities, options, draws):
+    """Raw densities [N, M, S] with the noise that the ray marcher adds."""
+    if options.marcher_noise == 0:
+        return densities
+    return densities + options.marcher_noise * draws.noise(tuple(densities.shape), densities)
 
 
 def _query(field, origins, directions, depths):
@@ -186,17 +229,11 @@ def _query(field, origins, directions, depths):
     return colors, answer["sigma"].reshape(depths.shape)
 
 
-def _finish(features, weights, depths, options):
-    total = weights.sum(-1, keepdim=True)
-    depth = expected_depth(weights, total, depths, options.empty_depth)
-    return finish_features(features, total, options.white_back), depth, total
-
-
 class ImportanceRenderer(torch.nn.Module):
-    """Renders planes [N, 3, C, H, W] along rays. Has no parameters.
+    """Renders planes [N, 3, C, H, W], or a sequence of them, along rays. Has no parameters.
 
-    plane_axes: 'legacy' (x,y), (x,z), (z,x), as released models were trained, or 'orthogonal'
-    (x,y), (x,z), (z,y). The attribute `plane_axes` [3, 3, 3] stays on the CPU: only the host
+    plane_axes: 'legacy' (x,y), (x,z), (z,x), as released models of EG3D were trained, or another
+    name of `generate_planes`. The attribute `plane_axes` [3, 3, 3] stays on the CPU: only the host
     reads it.
     """
 
@@ -210,25 +247,45 @@ class ImportanceRenderer(torch.nn.Module):
         axes = generate_planes() if axes is None else axes.cpu()
         super().__setstate__({**state, "plane_axes": axes})
 
+    def field(
+        self,
+        planes: Planes,
+        decoder: Callable,
+        options: dict | RenderingOptions,
+        draws: Draws | None = None,
+    ) -> TriPlaneField:
+        """The field of planes and a decoder that the options describe. Of a dictionary, box_warp is
+        required; other keys than the renderer's are ignored."""
+        noise = read_option(options, "density_noise", 0.0)
+        by_marcher = read_option(options, "ray_marcher", "midpoint") == "classic"
+        return TriPlaneField(
+            planes,
+            decoder,
+            self.plane_axes,
+            read_option(options, "box_warp"),
+            0.0 if by_marcher else noise,
+            draws,
+            read_option(options, "plane_align_corners", False),
+        )
+
     def forward(
         self,
-        planes: torch.Tensor,
+        planes: Planes,
         decoder: Callable,
         ray_origins: torch.Tensor,
         ray_directions: torch.Tensor,
         rendering_options: dict | RenderingOptions,
         draws: Draws | None = None,
     ) -> Rendering:
-        """Planes [N, 3, C, H, W], rays [N, M, 3] -> as `render_rays`. draws None: random."""
+        """Planes [N, 3, C, H, W], rays [N, M, 3] -> features, depth and opacity as `render_rays`.
+        draws None: random."""
         options = RenderingOptions.from_kwargs(rendering_options)
-        field = TriPlaneField(
-            planes, decoder, self.plane_axes, options.box_warp, options.density_noise, draws
-        )
-        return render_rays(field, ray_origins, ray_directions, options, draws)
+        field = self.field(planes, decoder, options, draws)
+        return render_rays(field, ray_origins, ray_directions, options, draws)[:3]
 
     def run_model(
         self,
-        planes: torch.Tensor,
+        planes: Planes,
         decoder: Callable,
         sample_coordinates: torch.Tensor,
         sample_directions: torch.Tensor | None,
@@ -237,14 +294,7 @@ class ImportanceRenderer(torch.nn.Module):
         want_rgb: bool = True,
     ) -> dict[str, torch.Tensor]:
         """Points [N, P, 3] (world units) -> {'rgb' [N, P, K], 'sigma' [N, P, 1] raw}."""
-        field = TriPlaneField(
-            planes,
-            decoder,
-            self.plane_axes,
-            read_option(options, "box_warp"),
-            read_option(options, "density_noise", 0.0),
-            draws,
-        )
+        field = self.field(planes, decoder, options, draws)
         return field(sample_coordinates, sample_directions, want_rgb)
 
     def sort_samples(

@@ -59,7 +59,7 @@ def test_missing_key_is_named(key):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"clamp_mode": "relu"}, "clamp_mode is 'relu'.*'softplus'"),
+        ({"clamp_mode": "exp"}, "clamp_mode is 'exp'.*'softplus', 'relu'"),
         ({"ray_limits": "new"}, "ray_limits.*'exact'"),
         ({"importance_bins": 3}, "importance_bins is 3.*'centered'"),
         ({"empty_depth": "far"}, "empty_depth.*'batch', 'ray'"),
@@ -132,7 +132,7 @@ def test_batch_without_hits_shows_background(white):
     def fog(points, directions):
         return {"rgb": points + 0.5, "sigma": torch.full_like(points[..., :1], 5.0)}
 
-    features, depth, opacity = render_rays(fog, origins, -directions, auto)
+    features, depth, opacity, _ = render_rays(fog, origins, -directions, auto)
     assert torch.equal(opacity, torch.zeros_like(opacity))
     assert torch.equal(features, torch.full_like(features, 1.0 if white else -1.0))
     assert depth.isfinite().all()

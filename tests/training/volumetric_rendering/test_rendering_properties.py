@@ -159,7 +159,7 @@ def test_unified_samples_march_like_sorted_ones():
     resorted = renderer.sort_samples(*(x[:, :, order] for x in (depths, colors, densities)))
     assert all(torch.equal(a, b) for a, b in zip(united, resorted, strict=True))
     with pytest.raises(ValueError, match="clamp_mode"):
-        march(colors, densities, depths, {"clamp_mode": "relu"})
+        march(colors, densities, depths, {"clamp_mode": "exp"})
     with pytest.raises(KeyError, match="clamp_mode"):
         march(colors, densities, depths, {})
 

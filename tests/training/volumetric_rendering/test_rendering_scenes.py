@@ -52,7 +52,7 @@ def test_any_function_can_be_a_field(parallel_rays):
 
     origins, directions = parallel_rays(2, 200)
     fine = options(depth_resolution=64, depth_resolution_importance=64)
-    features, depth, opacity = render_rays(sphere, origins, directions, fine, FixedDraws())
+    features, depth, opacity, _ = render_rays(sphere, origins, directions, fine, FixedDraws())
 
     middle = -(origins * directions).sum(-1)
     squared = radius**2 - (origins.square().sum(-1) - middle**2)
@@ -100,7 +100,7 @@ def test_gradient_of_fine_samples(small_decoder, parallel_rays):
         depths.append(along.sum(-1).detach())
         return field(points, directions)
 
-    features, depth, _ = render_rays(record, origins, directions, options(), FixedDraws())
+    features, depth, *_ = render_rays(record, origins, directions, options(), FixedDraws())
     upstream = torch.randn_like(features)
     (actual,) = torch.autograd.grad((features * upstream).sum() + depth.sum(), planes)
 
@@ -125,7 +125,7 @@ def test_gradient_of_fine_samples(small_decoder, parallel_rays):
 def test_rays_that_absorb_nothing(white_back, color, parallel_rays):
     origins, directions = parallel_rays(1, 4)
     origins.requires_grad_()
-    features, depth, opacity = render_rays(
+    features, depth, opacity, _ = render_rays(
         nothing, origins, directions, options(white_back=white_back), FixedDraws()
     )
     assert (features == color).all() and (opacity == 0).all()
@@ -146,7 +146,7 @@ def test_one_empty_ray_among_others_keeps_their_gradient(small_decoder, parallel
     texels = torch.randn(1, 3, 3, 6, 6, requires_grad=True)
     planes = TriPlaneField(texels, decoder, generate_planes(), 1)
     origins, directions = parallel_rays(1, 3)
-    _, depth, opacity = render_rays(field, origins, directions, options(), FixedDraws())
+    _, depth, opacity, _ = render_rays(field, origins, directions, options(), FixedDraws())
     assert opacity[0, 1] == 0 and (opacity[0, ::2] > 0).all()
     depth.square().sum().backward()
     assert texels.grad.isfinite().all() and texels.grad.abs().max() > 0
