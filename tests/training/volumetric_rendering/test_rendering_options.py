@@ -8,7 +8,7 @@ import torch
 from training.volumetric_rendering.depths import importance_depths, ray_limits
 from training.volumetric_rendering.draws import FixedDraws, GivenDraws, RandomDraws
 from training.volumetric_rendering.options import RenderingOptions, read_option
-from training.volumetric_rendering.renderer import render_rays
+from training.volumetric_rendering.renderer import ImportanceRenderer, render_rays
 
 KWARGS = {
     "depth_resolution": 8,
@@ -73,6 +73,17 @@ def test_missing_key_is_named(key):
         ({"depth_resolution_importance": -1}, "0 or more"),
         ({"box_warp": 0}, "box_warp"),
         ({"density_noise": -0.1}, "density_noise"),
+        ({"density_bias": float("nan")}, "density_bias is nan; must be a finite number"),
+        ({"ray_marcher": "nerf"}, "ray_marcher is 'nerf'.*'midpoint', 'classic'"),
+        ({"depth_jitter": "both"}, "depth_jitter is 'both'.*'forward', 'bins'"),
+        ({"ray_marcher": "classic", "last_delta": 0}, "last_delta is 0; must be positive"),
+        ({"last_delta": 1e-3}, "last_delta is 0.001; with ray_marcher 'midpoint' it has no effect"),
+        ({"last_back": True}, "last_back is True.*'midpoint' it has no effect"),
+        (
+            {"ray_marcher": "classic", "importance_bins": "centered"},
+            "importance_bins is 'centered'; with ray_marcher 'classic' it has no effect.*reference",
+        ),
+        ({"ray_marcher": "classic", "empty_depth": "ray"}, "empty_depth.*'classic'"),
     ],
 )
 def test_bad_values_are_refused(changes, message):
@@ -91,12 +102,120 @@ def test_bad_values_are_refused(changes, message):
         {"disparity_space_sampling": True},
         {"white_back": True},
         {"importance_bins": "centered"},
+        {"density_bias": 0.0},
+        {"clamp_mode": "relu"},
+        {"importance_smoothing": False},
+        {"depth_jitter": "bins"},
+        {"ray_marcher": "classic"},
     ],
 )
 def test_every_option_changes_the_picture(changes):
     plain = render_rays(ball, *rays(), options(), FixedDraws())
     other = render_rays(ball, *rays(), options(**changes), FixedDraws())
     assert (plain[0] - other[0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"last_delta": 1e-3},
+        {"last_back": True, "last_delta": 1e-3},
+        {"white_back": True, "last_delta": 1e-3},
+        {"clamp_mode": "relu"},
+        {"importance_smoothing": False},
+    ],
+)
+def test_every_option_changes_the_picture_of_the_classic_marcher(changes):
+    """Also from each other: all pictures differ."""
+    base = {"ray_marcher": "classic"}
+    others = [base, {**base, "last_delta": 1e-3}] if len(changes) > 1 else [base]
+    found = render_rays(ball, *rays(), options(**base, **changes), FixedDraws())
+    for other in others:
+        plain = render_rays(ball, *rays(), options(**other), FixedDraws())
+        assert (plain[0] - found[0]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("fine", [0, 6])
+@pytest.mark.parametrize("auto", [False, True])
+@pytest.mark.parametrize("marcher", ["midpoint", "classic"])
+@pytest.mark.parametrize("chunk", [1, 4, 9, 100])
+def test_chunks_have_the_numbers_of_the_whole(chunk, marcher, auto, fine):
+    """Rays that miss the box borrow the limits of those that hit it, in whatever chunk."""
+    changes = {"ray_start": "auto", "ray_end": "auto"} if auto else {}
+    given = options(ray_marcher=marcher, depth_resolution_importance=fine, **changes)
+    whole = render_rays(ball, *rays(), given, FixedDraws())
+    sizes = []
+
+    def watched(points, directions):
+        sizes.append(points.shape[1])
+        return ball(points, directions)
+
+    parts = render_rays(watched, *rays(), given, FixedDraws(), chunk=chunk)
+    assert max(sizes) == 8 * min(chunk, 9)
+    for a, b in zip(parts, whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+def test_empty_depth_of_a_chunk_is_that_of_its_own_batch():
+    def nothing(points, directions):
+        return {"rgb": points, "sigma": torch.full_like(points[..., :1], -1e4)}
+
+    auto = options(ray_start="auto", ray_end="auto")
+    depth = render_rays(nothing, *rays(3), auto, FixedDraws(), chunk=1).depth
+    own = options(ray_start="auto", ray_end="auto", empty_depth="ray")
+    assert torch.equal(depth, render_rays(nothing, *rays(3), own, FixedDraws()).depth)
+
+
+def test_limits_take_the_place_of_the_options():
+    """The same limits are the same picture; narrow ones of every ray hold all samples."""
+    limits = (torch.full((1, 9, 1), 0.5), torch.full((1, 9, 1), 2.5))
+    usual = render_rays(ball, *rays(), options(), FixedDraws())
+    given = render_rays(ball, *rays(), options(), FixedDraws(), limits=limits)
+    for a, b in zip(usual, given, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    near = torch.linspace(0.6, 1.4, 9)[None, :, None]
+    for chunk in (None, 2):
+        narrow = (near, near + 0.1)
+        depth = render_rays(ball, *rays(), options(), FixedDraws(), chunk, narrow).depth
+        assert ((depth >= near) & (depth <= near + 0.12)).all()
+
+
+def test_transmittance_is_what_a_background_gets():
+    """Of the midpoint rule all that is not absorbed; of the classic the light before the last
+    sample, whatever that one absorbs."""
+    found = render_rays(ball, *rays(), options(), FixedDraws())
+    assert torch.equal(found.transmittance, 1 - found.opacity)
+    closed, ended = (
+        render_rays(ball, *rays(), options(ray_marcher="classic", last_delta=d), FixedDraws())
+        for d in (1e10, 1e-3)
+    )
+    assert torch.equal(closed.transmittance, ended.transmittance)
+    assert (closed.opacity - ended.opacity).max() > 1e-3
+    assert closed.transmittance[0, 0] < 0.1 and closed.transmittance[0, -1] > 0.9
+
+
+def test_noise_is_the_fields_or_the_marchers():
+    """Whose it is the options say; an ImportanceRenderer adds it once."""
+
+    class Loud(FixedDraws):
+        def noise(self, shape, like):
+            asked.append(shape)
+            return torch.ones(shape)
+
+    def decoder(features, directions):
+        return {"rgb": features.sum(1), "sigma": features.sum(1)[..., :1]}
+
+    planes = torch.randn(1, 3, 4, 5, 5)
+    for marcher, shapes in (("midpoint", [(1, 72, 1)]), ("classic", [(1, 9, 8)])):
+        asked = []
+        kwargs = {**KWARGS, "ray_marcher": marcher, "depth_resolution_importance": 0}
+        noisy = ImportanceRenderer()(
+            planes, decoder, *rays(), {**kwargs, "density_noise": 0.5}, Loud()
+        )
+        assert asked == shapes
+        biased = options(**{**kwargs, "density_bias": -0.5})
+        quiet = ImportanceRenderer()(planes, decoder, *rays(), biased, Loud())
+        torch.testing.assert_close(noisy[0], quiet[0])
 
 
 def test_auto_limits_of_rays_that_miss():
