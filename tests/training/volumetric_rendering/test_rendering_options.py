@@ -185,8 +185,9 @@ def test_transmittance_is_what_a_background_gets():
     sample, whatever that one absorbs."""
     found = render_rays(ball, *rays(), options(), FixedDraws())
     assert torch.equal(found.transmittance, 1 - found.opacity)
+    kind = {"ray_marcher": "classic", "depth_resolution": 20, "depth_resolution_importance": 0}
     closed, ended = (
-        render_rays(ball, *rays(), options(ray_marcher="classic", last_delta=d), FixedDraws())
+        render_rays(ball, *rays(), options(**kind, last_delta=d), FixedDraws())
         for d in (1e10, 1e-3)
     )
     assert torch.equal(closed.transmittance, ended.transmittance)
