@@ -73,6 +73,8 @@ class SynthesisNetwork(torch.nn.Module):
         for name, value in dict(add_block=add_block, retidx=retidx, roll_out=roll_out).items():
             if value != getattr(self, name):
                 setattr(self, name, value)
+        if img_channels % 3 and (aware3d_res or add_sr_module or roll_out):
+            raise ValueError(f"img_channels must be those of three planes, not {img_channels}")
         check_roll_out(roll_out, aware3d_res, add_sr_module)
         finer = finer_blocks(img_resolution, aware3d_res, retidx, add_block, add_sr_module)
         if aware3d_att and not aware3d_res:
