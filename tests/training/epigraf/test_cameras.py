@@ -18,6 +18,7 @@ from training.epigraf.cameras import (
     sample_angles,
 )
 from training.views import FullView, PatchView
+from training.volumetric_rendering.depths import jitter_in_bins
 from training.volumetric_rendering.ray_sampler import RaySampler, camera_rays
 
 # Columns: the native axes x, y, z in the frame of labels; (x, y, z) = (z', y', -x').
@@ -56,7 +57,7 @@ def test_recorded_rays(conformance, assert_scaled):
     assert_scaled(RaySampler()(camera.cam2world, scaled, 6)[1], directions)
 
 
-def test_recorded_patch_rays(conformance, assert_scaled):
+def test_recorded_patch_rays(conformance, assert_scaled, monkeypatch):
     arrays = conformance("epigraf/rays_patches")
     camera = Camera.from_label(label_from_angles(arrays["angles"], 1.0, 12.0))
     view = PatchView(arrays["scales"], arrays["offsets"], 8)
@@ -65,7 +66,11 @@ def test_recorded_patch_rays(conformance, assert_scaled):
     assert_scaled(directions @ rotation @ OPENGL, arrays["d_cam"])
     assert_scaled(native(directions), arrays["ray_d"])
     assert_scaled(native(origins), arrays["ray_o"])
-    points = origins[:, :, None] + arrays["z"] * directions[:, :, None]
+    even = torch.linspace(0.88, 1.12, 7)[:, None].expand(5, 64, 7, 1)
+    with recorded_draws(monkeypatch):
+        depths = jitter_in_bins(even, torch.rand_like(even))
+    assert_scaled(depths, arrays["z"])
+    points = origins[:, :, None] + depths * directions[:, :, None]
     assert_scaled(native(points), arrays["points"])
     assert_scaled(NATIVE.T @ rotation @ OPENGL, arrays["cam2world"][:, :3, :3])
     assert_scaled(native(camera.cam2world[:, :3, 3]), arrays["cam2world"][:, :3, 3])
