@@ -5,7 +5,7 @@ A loss yields its terms one after the other; whoever consumes them runs each bac
 asking for the next, so that only one graph is alive at a time. It steps, logs and changes nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -170,9 +170,7 @@ class StyleGAN2Loss:
         real = {name: image.detach().requires_grad_(True) for name, image in real.items()}
         logits = self.D(real, self._told(batch.real_c))
         inputs = list(real.values()) if self.dual_discrimination else [real["image"]]
-        with conv2d_gradfix.no_weight_gradients():
-            grads = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
-        penalty = sum(grad.square().sum(dim=(1, 2, 3)) for grad in grads)
+        penalty = squared_gradients(logits, inputs)
         loss = penalty * (self.r1_gamma / 2)
         stats = {"Loss/r1_penalty": penalty, "Loss/D/reg": loss}
         yield Term(loss, {**scores("real", logits), **stats})
@@ -278,6 +276,14 @@ class StyleGAN2Loss:
         points = torch.cat([points, displace(points)], dim=1)
         sigma = self.G.sample_mixed(points, torch.randn_like(points), ws)["sigma"]
         return sigma[:, :count], sigma[:, count:]
+
+
+def squared_gradients(logits: Tensor, images: Sequence[Tensor]) -> Tensor:
+    """The squared length [N] of the gradient of logits [N, 1] in images [N, C, H, W], all together;
+    can be differentiated in a discriminator's weights."""
+    with conv2d_gradfix.no_weight_gradients():
+        grads = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return sum(grad.square().sum(dim=(1, 2, 3)) for grad in grads)
 
 
 def scores(kind: str, logits: Tensor) -> dict[str, Tensor]:
