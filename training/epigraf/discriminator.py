@@ -62,8 +62,8 @@ class PatchDiscriminator(torch.nn.Module):
         img_resolution: side r of a patch.
         num_additional_start_blocks: A.
         hyper_mod: tell blocks and head where the patch lies; else it sees whole pictures.
-        camera_cond, camera_cond_raw, camera_cond_drop_p, camera_cond_drop, camera_cond_noise_std:
-            tell the head the pose, see `PoseMappingNetwork`.
+        head_kwargs: what the head is told of the pose: options of its `PoseMappingNetwork`, from
+            `camera_cond` on.
         block_kwargs, mapping_kwargs, epilogue_kwargs: options of the blocks, of both mapping
             networks, and of `b4`.
     """
@@ -79,11 +79,7 @@ class PatchDiscriminator(torch.nn.Module):
         num_fp16_res: int = 4,
         conv_clamp: float | None = 256,
         hyper_mod: bool = True,
-        camera_cond: bool = False,
-        camera_cond_raw: bool = False,
-        camera_cond_drop_p: float = 0,
-        camera_cond_drop: str = "element",
-        camera_cond_noise_std: float = 0,
+        head_kwargs: dict | None = None,
         block_kwargs: dict | None = None,
         mapping_kwargs: dict | None = None,
         epilogue_kwargs: dict | None = None,
@@ -94,6 +90,7 @@ class PatchDiscriminator(torch.nn.Module):
         self.img_channels = img_channels
         self.hyper_mod = hyper_mod
         mapping = dict(z_dim=0, num_ws=None, w_avg_beta=None, **(mapping_kwargs or {}))
+        head_kwargs = head_kwargs or {}
         label_dim = c_dim
         if hyper_mod:
             self.scalar_enc = ScalarEncoder1d(PATCH_NUMBERS, x_multiplier=1000, const_emb_dim=256)
@@ -102,38 +99,17 @@ class PatchDiscriminator(torch.nn.Module):
             label_dim += place_dim
 
         largest = img_resolution * 2**num_additional_start_blocks
-        self.block_resolutions = resolutions(largest)[:0:-1]
         widths = {
             res: block_channels(res, channel_base, channel_max) for res in resolutions(largest)
         }
+        self.block_resolutions = list(widths)[:0:-1]
         common = dict(img_channels=img_channels, conv_clamp=conv_clamp)
-        layers = 0
-        for res in self.block_resolutions:
-            block = PatchDiscriminatorBlock(
-                widths[res] if res < largest else 0,
-                widths[res],
-                widths[res // 2],
-                resolution=min(res, img_resolution),
-                down=2 if res <= img_resolution else 1,
-                first_layer_idx=layers,
-                use_fp16=res >= first_fp16_resolution(largest, num_fp16_res),
-                hyper_dim=HYPER_DIM if hyper_mod else 0,
-                **common,
-                **(block_kwargs or {}),
-            )
-            self.add_module(f"b{res}", block)
-            layers += block.num_layers
+        half = first_fp16_resolution(largest, num_fp16_res)
+        self._add_blocks(widths, half, **common, **(block_kwargs or {}))
         self.head_mapping = None
-        if label_dim > 0 or camera_cond:
+        if label_dim > 0 or head_kwargs.get("camera_cond"):
             self.head_mapping = PoseMappingNetwork(
-                c_dim=label_dim,
-                w_dim=widths[4],
-                camera_cond=camera_cond,
-                camera_raw_scalars=camera_cond_raw,
-                camera_cond_noise_std=camera_cond_noise_std,
-                camera_cond_drop_p=camera_cond_drop_p,
-                camera_cond_drop=camera_cond_drop,
-                **mapping,
+                c_dim=label_dim, w_dim=widths[4], **mapping, **head_kwargs
             )
         self.b4 = DiscriminatorEpilogue(
             widths[4],
@@ -142,6 +118,24 @@ class PatchDiscriminator(torch.nn.Module):
             **common,
             **(epilogue_kwargs or {}),
         )
+
+    def _add_blocks(self, widths: dict[int, int], first_half: float, **block_kwargs):
+        """Channels at each virtual resolution, the first one in half precision, other options."""
+        layers = 0
+        for res in self.block_resolutions:
+            block = PatchDiscriminatorBlock(
+                widths[res] if layers else 0,
+                widths[res],
+                widths[res // 2],
+                resolution=min(res, self.img_resolution),
+                down=2 if res <= self.img_resolution else 1,
+                first_layer_idx=layers,
+                use_fp16=res >= first_half,
+                hyper_dim=HYPER_DIM if self.hyper_mod else 0,
+                **block_kwargs,
+            )
+            self.add_module(f"b{res}", block)
+            layers += block.num_layers
 
     def forward(
         self,
@@ -158,7 +152,7 @@ class PatchDiscriminator(torch.nn.Module):
         Args:
             img: 'image' [N, C, r, r] in [-1, 1].
             c: [N, c_dim], for a network with classes.
-            angles: [N, 3], yaw, pitch and roll in radians, for a network with `camera_cond`.
+            angles: [N, 3], yaw, pitch and roll in radians, for a head with `camera_cond`.
             scales, offsets: [N, 2] in [0, 1], place of the patch, for a network with `hyper_mod`;
                 a patch is as high as it is wide, so that only one scale is looked at.
             update_emas: without meaning here.

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from tests.recorded_draws import recorded_draws
+from torch_utils import persistence
+from training import network_record
 from training.epigraf.discriminator import PatchDiscriminator, PatchDiscriminatorBlock
 from training.epigraf.encoders import ScalarEncoder1d
 
@@ -29,8 +31,8 @@ def recorded(conformance):
     return conformance("epigraf/discriminator")
 
 
-def published(recorded, state_of, **options):
-    network = small(c_dim=3, camera_cond=True, **options)
+def published(recorded, state_of, **head):
+    network = small(c_dim=3, head_kwargs=dict(camera_cond=True, **head))
     network.load_state_dict(state_of(recorded))
     return network
 
@@ -80,7 +82,10 @@ def test_published_sizes(setting):
     resolution, start_blocks, c_dim, camera_cond = setting
     with torch.device("meta"):
         network = PatchDiscriminator(
-            c_dim, 64, num_additional_start_blocks=start_blocks, camera_cond=camera_cond
+            c_dim,
+            64,
+            num_additional_start_blocks=start_blocks,
+            head_kwargs=dict(camera_cond=camera_cond),
         )
     assert network.block_resolutions[0] == resolution
     assert sum(p.numel() for p in network.parameters()) == PARAMETERS[setting]
@@ -120,8 +125,19 @@ def test_without_modulation_it_is_a_discriminator_of_whole_pictures():
 
 
 def test_raw_pose_of_the_head():
-    network = small(hyper_mod=False, camera_cond=True, camera_cond_raw=True)
+    network = small(hyper_mod=False, head_kwargs=dict(camera_cond=True, camera_raw_scalars=True))
     assert network.head_mapping.embed.in_features == 2
+
+
+def test_it_comes_back_from_its_record():
+    network = small(c_dim=3, head_kwargs=dict(camera_cond=True))
+    names = {PatchDiscriminator.__name__: PatchDiscriminator}
+    with persistence.allow_classes(names):
+        again = network_record.build(network_record.from_module(network))
+    told = dict(c=torch.randn(4, 3), angles=torch.randn(4, 3))
+    told |= dict(scales=torch.rand(4, 2), offsets=torch.rand(4, 2))
+    image = {"image": torch.randn(4, 3, 16, 16)}
+    assert again(image, **told).equal(network(image, **told))
 
 
 def test_missing_places_are_named():
