@@ -36,7 +36,7 @@ class PatchDiscriminatorBlock(DiscriminatorBlock):
         super().__init__(
             in_channels, tmp_channels, out_channels, img_channels=img_channels, **block_kwargs
         )
-        if in_channels > 0:
+        if not hasattr(self, "fromrgb"):
             self.fromrgb = Conv2dLayer(img_channels, tmp_channels, 1)
         if hyper_dim > 0:
             self.conv1.affine = FullyConnectedLayer(hyper_dim, tmp_channels)

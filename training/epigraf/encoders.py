@@ -17,7 +17,7 @@ def normalized_angles(angles: Tensor) -> Tensor:
 def octaves(max_value: float) -> Tensor:
     """Angular frequencies [K], K = ceil(log2 max_value), each twice the one before.
 
-    The first makes 2^K half a turn, the last 2 half a turn.
+    The first makes half a turn at 2^K, `max_value` rounded up to a power of two, the last at 2.
     """
     if not max_value > 1:
         raise ValueError(f"a Fourier code needs max_value above 1, not {max_value}")
@@ -53,8 +53,7 @@ class ScalarEncoder1d(torch.nn.Module):
 
     Args:
         coord_dim: how many coordinates.
-        x_multiplier: what the whole numbers run to; half a turn of the lowest octave is x = 1 where
-            it is a power of two.
+        x_multiplier: what x = 1 becomes before the octaves and the whole numbers are taken of it.
         const_emb_dim: size of the learned vectors, one table for all coordinates; 0 for none.
         use_raw, use_cos: whether x itself and the cosines are part of the code.
     """

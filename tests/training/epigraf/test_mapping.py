@@ -99,6 +99,21 @@ def test_roll_and_whole_turns_do_not_matter():
 
 
 @pytest.mark.parametrize(
+    "options, count",
+    [
+        (dict(c_dim=0), 525_312),
+        (dict(c_dim=0, camera_cond=True, camera_raw_scalars=True), 788_992),
+        (dict(c_dim=198), 889_344),
+        (dict(c_dim=10), 793_088),
+    ],
+)
+def test_published_sizes(options, count):
+    with torch.device("meta"):
+        network = PoseMappingNetwork(z_dim=512, w_dim=512, num_ws=16, **options)
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+@pytest.mark.parametrize(
     "options, message",
     [
         (dict(camera_cond_drop_p=1), "camera_cond_drop_p"),
