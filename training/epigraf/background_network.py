@@ -11,6 +11,7 @@ from training.layers import FullyConnectedLayer, modulated_conv2d
 
 POINT_NUMBERS = 4  # direction on the unit sphere, and inverse distance
 OUTPUTS = 4  # colours, raw density
+MAX_BLOCKS = 8
 
 
 @persistence.persistent_class
@@ -80,7 +81,7 @@ class BackgroundINR(torch.nn.Module):
 
     Args:
         w_dim: size of a latent.
-        num_blocks: how many blocks.
+        num_blocks: how many blocks, from 1 to 8.
         channel_base, channel_max: block i has min(channel_base / 2^(i + 2), channel_max) features.
         period: of the code of the points: so many octaves as its logarithm, from half a turn on.
     """
@@ -94,6 +95,8 @@ class BackgroundINR(torch.nn.Module):
         period: int = 64,
     ):
         super().__init__()
+        if not 1 <= num_blocks <= MAX_BLOCKS:
+            raise ValueError(f"num_blocks must be from 1 to {MAX_BLOCKS}, not {num_blocks}")
         self.w_dim = w_dim
         widths = [min(channel_base // 2 ** (i + 2), channel_max) for i in range(num_blocks)]
         self.blocks = torch.nn.ModuleList(

@@ -13,6 +13,7 @@ from training.synthesis import block_channels, first_fp16_resolution, resolution
 
 HYPER_DIM = 512  # of the code that modulates the blocks
 PATCH_NUMBERS = 3  # scale and the two offsets
+MAX_START_BLOCKS = 8
 
 
 @persistence.persistent_class
@@ -60,7 +61,7 @@ class PatchDiscriminator(torch.nn.Module):
     Args:
         c_dim: size of the class label, 0 for none.
         img_resolution: side r of a patch.
-        num_additional_start_blocks: A.
+        num_additional_start_blocks: A, from 0 to 8.
         hyper_mod: tell blocks and head where the patch lies; else it sees whole pictures.
         head_kwargs: what the head is told of the pose: options of its `PoseMappingNetwork`, from
             `camera_cond` on.
@@ -85,6 +86,11 @@ class PatchDiscriminator(torch.nn.Module):
         epilogue_kwargs: dict | None = None,
     ):
         super().__init__()
+        if not 0 <= num_additional_start_blocks <= MAX_START_BLOCKS:
+            raise ValueError(
+                f"num_additional_start_blocks must be from 0 to {MAX_START_BLOCKS}, "
+                f"not {num_additional_start_blocks}"
+            )
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_channels = img_channels

@@ -145,6 +145,24 @@ def test_the_published_network_has_the_published_size():
     assert network.num_ws == 4
 
 
+@pytest.mark.parametrize("count", [0, 9])
+def test_numbers_of_blocks_are_checked(count):
+    with pytest.raises(ValueError, match=f"num_blocks must be from 1 to 8, not {count}"):
+        BackgroundINR(6, num_blocks=count)
+
+
+def test_more_blocks_take_more_latents():
+    network = BackgroundINR(6, num_blocks=3, **SIZES)
+    assert network.num_ws == 6
+    ws = torch.randn(1, 6, 6)
+    points = torch.rand(1, 5, 4)
+    before = network(points, ws)
+    for layer in range(6):
+        other = ws.clone()
+        other[:, layer] += 1
+        assert (network(points, other) - before).abs().max() > 1e-4
+
+
 def test_recorded_plane_backgrounds(conformance, state_of, assert_scaled):
     recorded = conformance("epigraf/generator_bg_plane")
     network = SynthesisNetwork(32, 16, 99, channel_base=128, channel_max=16, conv_clamp=256)

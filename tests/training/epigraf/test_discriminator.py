@@ -143,3 +143,9 @@ def test_it_comes_back_from_its_record():
 def test_missing_places_are_named():
     with pytest.raises(ValueError, match="needs scales and offsets"):
         small()({"image": torch.randn(4, 3, 16, 16)})
+
+
+@pytest.mark.parametrize("count", [-1, 9])
+def test_numbers_of_start_blocks_are_checked(count):
+    with pytest.raises(ValueError, match=f"num_additional_start_blocks .* not {count}"):
+        small(num_additional_start_blocks=count)
