@@ -1,6 +1,6 @@
 """Cameras of other programs, read and written: `python -m dataset_preprocessing.cameras`.
 
-A module a format: `transforms_json`, `colmap`, `srn`, `deep3dface`, `labels`. Each has
+A module a format: `transforms_json`, `colmap`, `srn`, `deep3dface`, `epigraf`, `labels`. Each has
 
 - `is_there(source)`: whether a path holds such cameras,
 - `pictures_folder(source)`: where their pictures lie unless one is told,

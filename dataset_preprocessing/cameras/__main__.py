@@ -15,7 +15,7 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
     required=True,
     metavar="PATH",
     help="transforms.json or its folder; COLMAP project or model; SRN object or folder of them; "
-    "folder of Deep3DFaceRecon's .mat; dataset.",
+    "folder of Deep3DFaceRecon's .mat; dataset; EpiGRAF's dataset.",
 )
 @click.option("--dest", required=True, metavar="PATH", help="Folder or .zip, not there yet.")
 @click.option(
@@ -38,6 +38,13 @@ _POSITIVE = click.FloatRange(min=0, min_open=True)
 @click.option("--radius", type=_POSITIVE, help="Scale the scene to this distance of cameras.")
 @click.option("--box", type=_POSITIVE, help="Scale its points into a cube of this side.")
 @click.option("--mode", type=click.Choice(MODES), help="Centre of faces' cameras.")
+@click.option(
+    "--fov",
+    type=click.FloatRange(0, 180, min_open=True, max_open=True),
+    help="Field of view of EpiGRAF's cameras, in degrees.",
+)
+@click.option("--negate-yaw", is_flag=True, help="EpiGRAF's angles are those of Blender.")
+@click.option("--approximate", is_flag=True, help="Export EpiGRAF's nearest cameras.")
 @click.option("--ignore-distortion", is_flag=True, help="Take lenses for undistorted.")
 def main(source, dest, **options):
     """Makes a dataset of pictures with cameras of another program, or the reverse.

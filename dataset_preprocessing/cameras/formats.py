@@ -5,11 +5,10 @@ import hashlib
 import json
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from dataset_preprocessing.cameras import colmap, deep3dface, labels, srn, transforms_json
+from dataset_preprocessing.cameras import colmap, deep3dface, epigraf, labels, srn, transforms_json
 from dataset_preprocessing.cameras.alignment import Similarity, align
 from dataset_preprocessing.cameras.gallery import Gallery
 from dataset_preprocessing.cameras.posed import CameraError, Export, PosedPictures, check
@@ -20,6 +19,7 @@ FORMATS: dict[str, ModuleType] = {
     "colmap": colmap,
     "srn": srn,
     "deep3dface": deep3dface,
+    "epigraf": epigraf,
     "labels": labels,
 }
 WRITERS = {
@@ -28,7 +28,10 @@ WRITERS = {
     "colmap": colmap.write,
     "colmap-text": colmap.write_text,
     "srn": srn.write,
+    "epigraf": epigraf.write,
 }
+# What only one format asks for.
+SETTINGS = {"mode": "deep3dface", "fov": "epigraf", "negate_yaw": "epigraf"}
 ALIGNMENT_FILE = "alignment.json"
 
 
@@ -47,9 +50,9 @@ def convert_cameras(
     format: str = "auto",
     export: str = "labels",
     images: str | Path | None = None,
-    mode: str | None = None,
     ignore_distortion: bool = False,
-    **alignment,
+    approximate: bool = False,
+    **options,
 ) -> Report:
     """Copies pictures, byte for byte, and writes their cameras beside them.
 
@@ -57,17 +60,21 @@ def convert_cameras(
     similarity in an `alignment.json`.
 
     Args:
-        format, images, mode, ignore_distortion: as of `read_cameras`.
+        format, images, ignore_distortion: as of `read_cameras`.
         export: a key of `WRITERS`; 'labels' makes what dataset_tool.py reads.
-        alignment: as of `align`.
+        approximate: of 'epigraf', as of `epigraf.write`.
+        options: the settings of `read_cameras`, and what `align` takes.
 
     Raises CameraError, or OSError where a file cannot be read or written.
     """
     format = detect(Path(source)) if format == "auto" else format
-    posed, gallery = read_cameras(source, format, images, mode, ignore_distortion)
-    posed, similarity = align(posed, **alignment)
-    made = WRITERS[export](posed)
-    if any(alignment.values()):
+    settings = {name: options.pop(name) for name in SETTINGS if name in options}
+    posed, gallery = read_cameras(source, format, images, ignore_distortion, **settings)
+    posed, similarity = align(posed, **options)
+    if approximate and export != "epigraf":
+        raise CameraError(f"--approximate: is for --export=epigraf, not {export}")
+    made = epigraf.write(posed, approximate=True) if approximate else WRITERS[export](posed)
+    if any(options.values()):
         made.files[ALIGNMENT_FILE] = _described(similarity)
     _write(dest, made, posed, gallery)
     return Report(format, len(posed), similarity)
@@ -77,16 +84,17 @@ def read_cameras(
     source: str | Path,
     format: str = "auto",
     images: str | Path | None = None,
-    mode: str | None = None,
     ignore_distortion: bool = False,
+    **settings,
 ) -> tuple[PosedPictures, Gallery]:
     """Checked cameras, in the order of their pictures' names, and the pictures.
 
     Args:
         format: a key of `FORMATS`, or 'auto': what the path looks like.
         images: folder of the pictures, where they are not at the place that the format says.
-        mode: of 'deep3dface', 'orig' (default) or 'cor'.
         ignore_distortion: takes distorted lenses for undistorted ones.
+        settings: what only one format asks for, by the names of `SETTINGS`: `mode` of
+            `deep3dface.read`, `fov` and `negate_yaw` of `epigraf.read`; None or False: not given.
 
     Raises CameraError, or OSError where a file cannot be read.
     """
@@ -97,11 +105,14 @@ def read_cameras(
         raise CameraError(f"{source}: has no cameras of format {format}")
     if images is not None and module is labels:
         raise CameraError("--images: a dataset has its pictures beside its labels")
-    if mode is not None and module is not deep3dface:
-        raise CameraError(f"--mode={mode}: is for deep3dface, not {format}")
-    gallery = Gallery(images or module.pictures_folder(source), anywhere=images is not None)
-    read = module.read if mode is None else partial(deep3dface.read, mode=mode)
-    posed = read(source, gallery)
+    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    for name, value in given.items():
+        if format != SETTINGS[name]:
+            option = name.replace("_", "-") + ("" if value is True else f"={value}")
+            raise CameraError(f"--{option}: is for {SETTINGS[name]}, not {format}")
+    place = images or module.pictures_folder(source)
+    gallery = Gallery(place, anywhere=images is not None, labelled=module is labels)
+    posed = module.read(source, gallery, **given)
     check(posed, str(source), gallery.size, ignore_distortion)
     return posed.sorted(), gallery
 

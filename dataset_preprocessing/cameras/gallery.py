@@ -22,18 +22,19 @@ class Gallery:
         path: the folder or zip.
         anywhere: a picture is also found by the last parts of a longer path, as far as they
             coincide, so that cameras may have been made elsewhere.
+        labelled: whether to read the labels of a dataset.json among them.
 
     Raises SourceError.
     """
 
-    def __init__(self, path: str | Path, anywhere: bool = False):
+    def __init__(self, path: str | Path, anywhere: bool = False, labelled: bool = True):
         self.path = Path(path)
         if not self.path.exists():
             raise SourceError(f"{path}: no such file or folder")
         is_zip = self.path.suffix.lower() == ".zip" and self.path.is_file()
         if not is_zip and not self.path.is_dir():
             raise SourceError(f"{path}: must be a folder of pictures or a .zip")
-        self._source = FileSource(self.path)
+        self._source = FileSource(self.path, labelled)
         self._anywhere = anywhere
         self._index = {name: index for index, name in enumerate(self._source.names)}
         self._by_stem: dict[str, list[str]] = defaultdict(list)

@@ -5,13 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset_preprocessing.cameras import epigraf
 from dataset_preprocessing.cameras.gallery import Gallery
 from dataset_preprocessing.cameras.posed import CameraError, Export, PosedPictures
 from training.label_file import LABEL_FILE, parse_labels
 
 
 def is_there(source: Path) -> bool:
-    """Whether a path is a dataset: a folder with labels, or a zip."""
+    """Whether a path is a dataset: a folder with labels, or a zip. One of EpiGRAF is none: it looks
+    alike from outside."""
+    if epigraf.is_there(source):
+        return False
     if source.is_file():
         return source.suffix.lower() == ".zip" or source.name == LABEL_FILE
     return (source / LABEL_FILE).is_file()

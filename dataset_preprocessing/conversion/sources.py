@@ -63,13 +63,13 @@ class Source(ABC):
 
 class FileSource(Source):
     """Pictures in a folder, a zip or tar shards, with a dataset.json at its root, or what stands
-    for it in shards."""
+    for it in shards; labelled=False does not look into that."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, labelled: bool = True):
         try:
             self._files = open_files(path)
             self.names = _pictures(self._files.names, path)
-            content = self._label_content()
+            content = self._label_content() if labelled else None
             where = f"{path}/{LABEL_FILE}"
             weights = parse_weights(content, self.names, where)
         except DatasetError as error:

@@ -43,7 +43,7 @@ def test_files_made_by_hand(kind, tmp_path):
     assert formats.detect(tmp_path) == kind and set(posed.names) <= set(gallery.names)
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", [kind for kind in WRITERS if kind != "epigraf"])
 def test_round_trip(kind, tmp_path):
     lens = {} if kind == "srn" else dict(focal=(140.0, 155.0))
     views = orbit(world=WORLD, **lens)
