@@ -67,7 +67,7 @@ class PerceptualDistance(torch.nn.Module):
                 weight, bias = getattr(self, f"weight{i}"), getattr(self, f"bias{i}")
                 x = F.conv2d(x, weight, bias, padding=1).relu()
                 i += 1
-            levels.append(_normalized(x))
+            levels.append(unit_length(x))
         return levels
 
     def per_level(self, a: Tensor, b: Tensor) -> list[Tensor]:
@@ -85,7 +85,8 @@ class PerceptualDistance(torch.nn.Module):
         return sum(self.per_level(a, b))
 
 
-def _normalized(x: Tensor, eps: float = 1e-10) -> Tensor:
+def unit_length(x: Tensor, eps: float = 1e-10) -> Tensor:
+    """Features [N, C, H, W] scaled to length 1 over the channels; 0 where all are 0."""
     # The inner term keeps the gradient finite where all features of a place are 0.
     length = (x.square().sum(dim=1, keepdim=True) + eps).sqrt()
     return x / (length + eps)
