@@ -60,9 +60,7 @@ def modulated_conv2d(
             peak = weight.abs().amax(dim=(1, 2, 3), keepdim=True)
             weight = weight / (peak * math.sqrt(weight[0].numel()))
             styles = styles / styles.abs().amax(dim=1, keepdim=True)
-        # sum_ik (W_oik s_i)^2 = sum_i s_i^2 (sum_k W_oik^2): a small matrix product.
-        power = weight.square().sum(dim=(2, 3))
-        scale = (styles.square() @ power.t() + 1e-8).rsqrt()
+        scale = demodulation(weight, styles)
 
     if fused_modconv and x.shape[0] == 1:
         factors = styles if scale is None else scale.t() * styles
@@ -80,6 +78,14 @@ def modulated_conv2d(
         flip_weight=flip_weight,
         epilogue=replace(epilogue or Epilogue(noise=noise), scale=scale),
     )
+
+
+def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
+    """What brings the outputs of weights [O, I, kh, kw], scaled by styles [N, I], back to unit
+    variance: [N, O] (StyleGAN2, equation 3)."""
+    # sum_ik (W_oik s_i)^2 = sum_i s_i^2 (sum_k W_oik^2): a small matrix product.
+    power = weight.square().sum(dim=(2, 3))
+    return (styles.square() @ power.t() + 1e-8).rsqrt()
 
 
 def weights_for(x: Tensor, weight: Tensor) -> Tensor:

@@ -88,8 +88,9 @@ class SynthesisLayer(torch.nn.Module):
         planes = ROLL_OUTS[self.roll_out]
         side = self.resolution // self.up
         misc.assert_shape(x, [None, self.in_channels, side, side * planes.abreast])
-        return modulated_conv2d(
-            x=planes.gather(x),
+        convolve = planes.convolve or modulated_conv2d
+        return convolve(
+            x=x,
             weight=self.weight,
             styles=planes.styles(self.affine(w)),
             up=self.up,
@@ -152,8 +153,9 @@ class ToRGBLayer(torch.nn.Module):
     def forward(self, x: Tensor, w: Tensor, fused_modconv: bool = True) -> Tensor:
         """x [N, I, R, R], w [N, w_dim] -> [N, O, R, R]."""
         planes = ROLL_OUTS[self.roll_out]
-        return modulated_conv2d(
-            x=planes.gather(x),
+        convolve = planes.convolve or modulated_conv2d
+        return convolve(
+            x=x,
             weight=self.weight,
             styles=planes.styles(self.affine(w)) * self.weight_gain,
             demodulate=False,
@@ -293,8 +295,10 @@ class SynthesisBlock(torch.nn.Module):
 
     def _cast(self, x: Tensor, ws: Tensor, force_fp32: bool) -> Tensor:
         half = in_half_precision(self, force_fp32, ws)
-        # Half precision needs channels-last for tensor cores; CPUs are up to twice as fast in it.
-        channels_last = self.channels_last or half or x.device.type == "cpu"
+        # Half precision needs channels-last for tensor cores; CPUs are up to twice as fast in it,
+        # but not where the planes of a sample are convolved in groups of channels.
+        apart = ROLL_OUTS[self.roll_out].convolve is None
+        channels_last = self.channels_last or half or (x.device.type == "cpu" and apart)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         dtype = torch.float16 if half else torch.float32
         return x.to(dtype=dtype, memory_format=layout)

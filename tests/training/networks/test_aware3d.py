@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from tests.recorded_draws import recorded_draws
-from training.roll_out import aware3d, aware3d_attention
+from torch_utils.ops.conv2d_resample import conv2d_resample
+from torch_utils.ops.epilogue import Epilogue
+from torch_utils.ops.upfirdn2d import setup_filter
+from training.layers import modulated_conv2d
+from training.plane_exchange import aware3d, aware3d_attention, aware3d_conv2d
 from training.synthesis import SynthesisBlock, SynthesisLayer, ToRGBLayer
 
 AXES = ("yx", "zy", "xz")  # of the planes xy, yz and zx: height, width
@@ -108,6 +112,48 @@ def test_recorded_colours(conformance, state_of, assert_scaled, roll_out):
     layer.load_state_dict(state_of(recorded, f"state_torgb_{roll_out}/"))
     x = recorded["xw" if roll_out == "w" else "xl"]
     assert_scaled(layer(x, recorded["wl"]), recorded[f"torgb_{roll_out}"], tol=1e-6)
+
+
+@pytest.mark.parametrize("side", [4, 5, 8, 12])
+@pytest.mark.parametrize("up, kernel", [(1, 3), (2, 3), (1, 1), (1, 5), (2, 5)])
+def test_convolution_of_strips_is_that_of_means(assert_scaled, side, up, kernel):
+    """Values and gradients; kernels of 5 reach too far for strips and go the plain way."""
+
+    def leaf(*shape):
+        return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+    inputs = leaf(6, 2, side, side), leaf(4, 6, kernel, kernel), leaf(6, 6)
+    options = dict(up=up, padding=kernel // 2, flip_weight=up == 1)
+    options.update(resample_filter=setup_filter([1, 3, 3, 1]), demodulate=kernel == 3)
+    epilogue = Epilogue(
+        noise=leaf(side * up, side * up), strength=leaf(), bias=leaf(4), act="lrelu"
+    )
+    fast = aware3d_conv2d(*inputs, **options, epilogue=epilogue)
+    plain = modulated_conv2d(aware3d(inputs[0]), *inputs[1:], **options, epilogue=epilogue)
+    assert_scaled(fast, plain, tol=1e-13)
+    toward = torch.randn_like(fast)
+    leaves = [*inputs, epilogue.noise, epilogue.strength, epilogue.bias]
+    gradients = zip(*(torch.autograd.grad(y, leaves, toward) for y in (fast, plain)), strict=True)
+    for one, other in gradients:
+        assert_scaled(one, other, tol=1e-12)
+
+
+def test_means_are_not_made_in_full(monkeypatch):
+    """No convolution sees three times the channels; half precision goes the plain way."""
+    sizes = []
+
+    def spy(x, *args, **kwargs):
+        sizes.append((x.shape[1], *x.shape[2:]))
+        return conv2d_resample(x, *args, **kwargs)
+
+    for module in ("plane_exchange", "layers"):
+        monkeypatch.setattr(f"training.{module}.conv2d_resample", spy)
+    x, weight, styles = torch.randn(3, 2, 16, 16), torch.randn(4, 6, 3, 3), torch.randn(3, 6)
+    y = aware3d_conv2d(x, weight, styles, padding=1)
+    assert sizes == [(6, 16, 16), (6, 16, 4), (6, 4, 16)]
+    half = aware3d_conv2d(x.half(), 1000 * weight, 1000 * styles, padding=1)
+    assert sizes[3:] == [(6, 16, 16)] and half.dtype == torch.float16
+    torch.testing.assert_close(half.float(), y, rtol=0.02, atol=0.02)
 
 
 def test_planes_that_keep_apart_are_samples(assert_scaled):
