@@ -38,21 +38,46 @@ def parse_weights(content: object, images: list[str], where: str) -> np.ndarray 
 
     float64 [N], None where there are no weights. Raises DatasetError.
     """
-    entries = content.get("weights") if isinstance(content, dict) else None
-    if entries is None:
+    weights = _extra(content, "weights", images, where, "weight")
+    if weights is None:
         return None
-    if not isinstance(entries, list) or not all(
-        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
-        for entry in entries
-    ):
-        raise DatasetError(f"{where}: its weights must be [[file name, number], ...]")
-    weights = _by_image(entries, images, where, "weight")
     for name, weight in zip(images, weights, strict=True):
         if type(weight) not in (int, float) or not 1e-9 <= weight <= 1e9:
             raise DatasetError(
                 f"{where}: weight of {name} is {_short(weight)}, must be a number above 0"
             )
     return np.array(weights, dtype=np.float64)
+
+
+def parse_classes(content: object, images: list[str], where: str) -> np.ndarray | None:
+    """What kind of thing each of `images` shows, beside its camera, from the content of a
+    dataset.json, `{"classes": [[file name, whole number], ...]}`.
+
+    int64 [N], None where there are no classes. Raises DatasetError.
+    """
+    classes = _extra(content, "classes", images, where, "class")
+    if classes is None:
+        return None
+    for name, value in zip(images, classes, strict=True):
+        if type(value) is not int:
+            raise DatasetError(
+                f"{where}: class of {name} is {_short(value)}, must be a whole number"
+            )
+    return _classes(classes, images, where)
+
+
+def _extra(content: object, key: str, images: list[str], where: str, what: str) -> list | None:
+    """The values of further [file name, number] entries, one for each image; None: there are
+    none."""
+    entries = content.get(key) if isinstance(content, dict) else None
+    if entries is None:
+        return None
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)
+        for entry in entries
+    ):
+        raise DatasetError(f"{where}: its {key} must be [[file name, number], ...]")
+    return _by_image(entries, images, where, what)
 
 
 def _by_image(entries: list, images: list[str], where: str, what: str) -> list:

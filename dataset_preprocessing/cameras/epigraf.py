@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +61,17 @@ def read(
             f"{source}: does not say the field of view of its cameras; --fov=DEGREES does, 12 for "
             "FFHQ and Cats, 30 for Megascans"
         )
-    entries, names = _load(source)[_ENTRY], gallery.names
-    angles = np.array(
-        [_checked(value, name, source) for name, value in _by_picture(entries, names, source)]
-    )
+    content, names = _load(source), gallery.names
+    found = _by_picture(content[_ENTRY], names, f"{source}: has no {_ENTRY}")
+    angles = np.array([_checked(value, name, source) for name, value in found])
     if not angles.any():
         raise CameraError(f"{source}: all its {_ENTRY} are 0; it has no poses")
     if negate_yaw:
         angles[:, 0] *= -1
     labels = label_from_angles(torch.from_numpy(angles), 1.0, fov).numpy()
-    return PosedPictures.from_labels(names, labels, np.array([gallery.size(n) for n in names]))
+    sizes = np.array([gallery.size(name) for name in names])
+    classes = _classes(content, names, source)
+    return replace(PosedPictures.from_labels(names, labels, sizes), classes=classes)
 
 
 def write(posed: PosedPictures, approximate: bool = False) -> Export:
@@ -94,6 +96,8 @@ def write(posed: PosedPictures, approximate: bool = False) -> Export:
         _ENTRY: dict(zip(posed.names, angles.tolist(), strict=True)),
         PROVENANCE: dict(fov=fov, radius=radius),
     }
+    if posed.classes is not None:
+        content["labels"] = dict(zip(posed.names, posed.classes, strict=True))
     return Export({LABEL_FILE: json.dumps(content).encode()}, posed.names)
 
 
@@ -118,8 +122,21 @@ def _read(source: Path) -> bytes:
         return files.read(LABEL_FILE)
 
 
-def _by_picture(entries: dict[str, Any], names: list[str], source: Path) -> list[tuple[str, Any]]:
-    """(name, value) for all pictures; entries of others are ignored."""
+def _classes(content: dict[str, Any], names: list[str], source: Path) -> list[int] | None:
+    """The classes of all pictures; None where there are none."""
+    entries = content.get("labels")
+    if not isinstance(entries, dict):
+        return None
+    found = _by_picture(entries, names, f"{source}: has no class among its labels")
+    for name, value in found:
+        if type(value) is not int or value < 0:
+            raise CameraError(f"{source}: label of {name} is {value}, must be a class, 0 or more")
+    return [value for _, value in found]
+
+
+def _by_picture(entries: dict[str, Any], names: list[str], lack: str) -> list[tuple[str, Any]]:
+    """(name, value) for all pictures; entries of others are ignored. Raises CameraError that
+    begins with `lack`."""
     pairings: list[tuple[Shorten, Shorten]] = [(_stem, _stem), (_inner, _stem), (_stem, _inner)]
     for of_entry, of_name in pairings:
         values = {of_entry(key): value for key, value in entries.items()}
@@ -131,8 +148,8 @@ def _by_picture(entries: dict[str, Any], names: list[str], source: Path) -> list
     else:
         missing = names
     raise CameraError(
-        f"{source}: has no {_ENTRY} for {missing[0]} ({len(missing)} of {len(names)} pictures "
-        "have none); every picture must have them"
+        f"{lack} for {missing[0]} ({len(missing)} of {len(names)} pictures have none); every "
+        "picture must have one"
     )
 
 

@@ -52,6 +52,11 @@ class Gallery:
         """Of each picture, from the dataset.json among them; None where there is none."""
         return self._source.labels
 
+    @property
+    def classes(self) -> list[int] | None:
+        """Of each picture, likewise."""
+        return self._source.classes
+
     def find(self, wanted: str) -> str:
         """The name of the picture that a path means, which may lack its extension. Raises
         CameraError."""

@@ -1,6 +1,7 @@
 """The labels of a dataset, in its dataset.json."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,17 @@ def read(source: Path, gallery: Gallery) -> PosedPictures:
     if parse_labels(content, names, str(source)).ndim == 1:
         raise CameraError(f"{source}: its labels are classes, must be cameras")
     sizes = np.array([gallery.size(name) for name in names])
-    return PosedPictures.from_labels(names, np.array(gallery.labels, dtype=np.float64), sizes)
+    posed = PosedPictures.from_labels(names, np.array(gallery.labels, dtype=np.float64), sizes)
+    return replace(posed, classes=gallery.classes)
 
 
 def write(posed: PosedPictures) -> Export:
     """A dataset.json. Pictures keep their names."""
-    labels = [list(pair) for pair in zip(posed.names, posed.labels().tolist(), strict=True)]
-    return Export({LABEL_FILE: json.dumps(dict(labels=labels)).encode()}, posed.names)
+    entries = dict(labels=posed.labels().tolist())
+    if posed.classes is not None:
+        entries["classes"] = posed.classes
+    content = {
+        key: [list(pair) for pair in zip(posed.names, values, strict=True)]
+        for key, values in entries.items()
+    }
+    return Export({LABEL_FILE: json.dumps(content).encode()}, posed.names)

@@ -35,6 +35,7 @@ class PosedPictures:
         sizes: int64 [N, 2], the width and height in pixels that the intrinsics belong to.
         distorted: bool [N], whether the lens bends straight lines, which no label can say.
         points: float64 [M, 3] of surfaces in the same world; M = 0 in formats without any.
+        classes: what kind of thing each shows; None in formats without any.
     """
 
     names: list[str]
@@ -43,6 +44,7 @@ class PosedPictures:
     sizes: np.ndarray
     distorted: np.ndarray
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    classes: list[int] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,6 +73,7 @@ class PosedPictures:
             intrinsics=self.intrinsics[order],
             sizes=self.sizes[order],
             distorted=self.distorted[order],
+            classes=self.classes and [self.classes[index] for index in order],
         )
 
 

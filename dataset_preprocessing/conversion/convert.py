@@ -93,6 +93,8 @@ def convert(
     todo = [index for index in range(len(pictures)) if index not in wrong]
     weights = _weights(pictures, todo, rebalance)
     plan = plan_shards(dest, shard_size, len(pictures))
+    if plan is not None and pictures.classes is not None:
+        raise ConversionError(f"{dest}: shards have no place for the classes of {source}")
     key = dict(source=str(Path(source).resolve()), names=pictures.names, recipe=asdict(recipe))
     if plan is not None or weights:
         key |= dict(shards=plan and plan.names, weights=sorted(weights.items()))

@@ -19,7 +19,7 @@ from PIL import Image
 
 from dnnlib.util import one_line
 from training.dataset_files import open_files
-from training.label_file import LABEL_FILE, DatasetError, parse_weights
+from training.label_file import LABEL_FILE, DatasetError, parse_classes, parse_weights
 from training.shards import is_shards
 
 Label = list[float] | int | None
@@ -36,12 +36,14 @@ class Source(ABC):
 
     names: of all pictures; labels: of each, None where there is none. `has_labels` says whether the
     source has labels at all. weights: how often each is to be drawn in training, None where nothing
-    says so. provenance: what a dataset.json says of its making.
+    says so. classes: what kind of thing each shows besides its camera, None likewise. provenance:
+    what a dataset.json says of its making.
     """
 
     names: list[str]
     labels: list[Label]
     weights: list[float] | None = None
+    classes: list[int] | None = None
     provenance: dict[str, Any] | None = None
 
     @abstractmethod
@@ -72,10 +74,12 @@ class FileSource(Source):
             content = self._label_content() if labelled else None
             where = f"{path}/{LABEL_FILE}"
             weights = parse_weights(content, self.names, where)
+            classes = parse_classes(content, self.names, where)
         except DatasetError as error:
             raise SourceError(str(error)) from None
         self.labels = _labels(content, self.names, where)
         self.weights = None if weights is None else weights.tolist()
+        self.classes = None if classes is None else classes.tolist()
         found = content.get(PROVENANCE) if isinstance(content, dict) else None
         self.provenance = found if isinstance(found, dict) else None
 
@@ -85,6 +89,7 @@ class FileSource(Source):
     def limit(self, count: int | None) -> None:
         super().limit(count)
         self.weights = self.weights and self.weights[:count]
+        self.classes = self.classes and self.classes[:count]
 
     def _label_content(self) -> Any:
         content = self._files.labels()

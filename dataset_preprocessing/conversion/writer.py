@@ -85,6 +85,9 @@ class Writer:
         content = dict(labels=labels if complete and self.plan is None else None)
         if self.weights and self.plan is None:
             content["weights"] = [[name, self.weights[index]] for index, name in names.items()]
+        if self.pictures.classes is not None:
+            classes = self.pictures.classes
+            content["classes"] = [[name, classes[index]] for index, name in names.items()]
         if self.pictures.provenance is not None:
             content[PROVENANCE] = self.pictures.provenance
         if self.plan is None or PROVENANCE in content:

@@ -41,6 +41,9 @@ def write_fixed(found: Survey, dest: str | Path) -> tuple[int, int]:
     if found.source.weights is not None:
         weights = [found.source.weights[number] for number in kept]
         content["weights"] = [list(pair) for pair in zip(names, weights, strict=True)]
+    if found.source.classes is not None:
+        classes = [found.source.classes[number] for number in kept]
+        content["classes"] = [list(pair) for pair in zip(names, classes, strict=True)]
     if found.source.provenance is not None:
         content[PROVENANCE] = found.source.provenance
     key = dict(fixed=str(Path(found.path).resolve()), content=content)

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
+from dataset_preprocessing.conversion.convert import ConversionError, convert
 from training.cameras import Camera
 from training.dataset import ImageFolderDataset
+from training.label_file import parse_classes
 from training.orbit_angles import label_from_angles
 
 ANGLES = [[0.3, 1.2, 0.0], [-0.4, 1.8, 0.0], [2.6, 0.5, 0.0]]
@@ -39,7 +41,7 @@ def epigraf(tmp_path):
 
 
 def test_cameras_are_those_of_the_angles(epigraf, run):
-    dest, done = run(epigraf(labels={NAMES[0]: 3}), "--fov=12")
+    dest, done = run(epigraf(), "--fov=12")
     assert "3 pictures with cameras of epigraf" in done.output
     found = labels_in(dest)
     for label, (yaw, pitch, _) in zip(found, ANGLES, strict=True):
@@ -104,6 +106,41 @@ def test_there_and_back(epigraf, run):
     again, _ = run(dest, "--fov=30", "--radius=2.7")
     assert np.allclose(labels_in(again), labels_in(labelled), atol=1e-9)
     assert (again / NAMES[1]).read_bytes() == (labelled / NAMES[1]).read_bytes()
+
+
+def test_classes_go_along(epigraf, run, tmp_path):
+    classes = dict(zip(NAMES, (4, 0, 198), strict=True))
+    labelled, _ = run(epigraf(labels=classes), "--fov=30")
+    dest, _ = run(labelled, "--export=epigraf")
+    assert json.loads((dest / "dataset.json").read_text())["labels"] == classes
+    convert(labelled, tmp_path / "c", max_images=2)
+    entries = json.loads((tmp_path / "c" / "dataset.json").read_text())["classes"]
+    assert entries == [["00000/img00000000.png", 4], ["00000/img00000001.png", 0]]
+    names = [name for name, _ in entries]
+    assert parse_classes(dict(classes=entries), names[::-1], "it").tolist() == [0, 4]
+    with pytest.raises(ConversionError, match="shards have no place for the classes"):
+        convert(labelled, tmp_path / "d", shard_size=2)
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        ({NAMES[0]: 1}, "has no class among its labels for 00000/b.png (2 of 3 pictures"),
+        ({name: [0.5, 1] for name in NAMES}, "label of 00000/a.png is [0.5, 1], must be a class"),
+        ({name: -1 for name in NAMES}, "label of 00000/a.png is -1, must be a class"),
+    ],
+)
+def test_broken_classes(labels, message, epigraf, refused):
+    assert message in refused(epigraf(labels=labels), "--fov=12")
+
+
+def test_classes_of_a_dataset_are_checked(epigraf, run, refused):
+    labelled, _ = run(epigraf(labels=dict.fromkeys(NAMES, 1)), "--fov=12")
+    content = json.loads((labelled / "dataset.json").read_text())
+    for value, message in ((1.5, "class of 00001/c.png is 1.5, must be a whole"), (-2, "is -2")):
+        content["classes"][-1][1] = value
+        (labelled / "dataset.json").write_text(json.dumps(content))
+        assert message in refused(labelled)
 
 
 def _changed(change):

@@ -89,6 +89,21 @@ def test_what_is_mended(rewrite, run, tmp_path, content):
     assert "1 with odd cameras, 1 almost twice" in again.output
 
 
+def test_classes_are_kept(content, run, tmp_path):
+    files, labels = content
+    names = sorted(labels)[:4]
+    for name in names:
+        (tmp_path / "cars" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cars" / name).write_bytes(files[name])
+    (tmp_path / "cars" / names[1]).write_bytes(png(np.full((32, 32, 3), 255, np.uint8)))
+    entries = dict(labels=[[name, labels[name]] for name in names])
+    entries["classes"] = [[name, 10 + k] for k, name in enumerate(names)]
+    (tmp_path / "cars" / "dataset.json").write_text(json.dumps(entries))
+    run(tmp_path / "cars", f"--fix={tmp_path / 'fixed'}")
+    found = json.loads((tmp_path / "fixed" / "dataset.json").read_text())["classes"]
+    assert found == [[names[0], 10], [names[2], 12], [names[3], 13]]
+
+
 def test_axes_of_opengl_are_turned(rewrite, run, tmp_path, cars):
     def turn(files, labels):
         for label in labels.values():
