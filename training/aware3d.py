@@ -81,47 +81,52 @@ def aware3d_resolutions(img_resolution: int) -> list[int]:
     return resolutions(img_resolution)
 
 
-def finer_blocks(
+def finer_blocks(retidx: Sequence[int] | None, add_block: int) -> int:
+    """How many blocks for finer planes these options of a backbone ask for, 0 to 2."""
+    return 0 if retidx is None or add_block else -1 - min(retidx)
+
+
+def check_options(
     img_resolution: int,
-    aware3d_res: Sequence[int],
+    img_channels: int,
     retidx: Sequence[int] | None,
     add_block: int,
+    roll_out: str | None,
+    aware3d_res: Sequence[int],
+    aware3d_att: bool,
     add_sr_module: bool,
-) -> int:
-    """How many blocks for finer planes these options of a backbone ask for, 0 to 2.
-
-    Raises ValueError for options that mean nothing, or nothing together.
-    """
+) -> None:
+    """Raises ValueError for options of a backbone that mean nothing, or nothing together."""
     known = resolutions(img_resolution)
     first = known.index(aware3d_res[0]) if aware3d_res and aware3d_res[0] in known else 0
     if list(aware3d_res) != known[first : first + len(aware3d_res)]:
         raise ValueError(
             f"aware3d_res must be some of {known} without a gap, not {list(aware3d_res)}"
         )
+    if aware3d_att and not aware3d_res:
+        raise ValueError("aware3d_att needs aware3d_res, the levels that it is for")
     if add_block < 0:
         raise ValueError(f"add_block must be a number from 0, not {add_block}")
-    allowed = range(-1 - MAX_FINER, 0)
-    if retidx is not None and not (retidx and all(i in allowed for i in retidx)):
-        raise ValueError(f"retidx must be some of {list(allowed)}, not {retidx}")
-    finer = 0 if retidx is None else -1 - min(retidx)
-    if add_sr_module:
-        if aware3d_res or finer < MAX_FINER:
-            raise ValueError("add_sr_module needs retidx [-3, -1], and no aware3d_res")
-    elif add_block:
-        finer = 0
-    elif finer and img_resolution not in aware3d_res:
-        raise ValueError(
-            f"retidx {list(retidx)} needs add_sr_module, or aware3d_res up to {img_resolution}"
-        )
-    return finer
-
-
-def check_roll_out(roll_out: str | None, aware3d_res: Sequence[int], add_sr_module: bool) -> None:
-    """Raises ValueError where a whole backbone cannot see its planes so."""
+    if img_channels % 3 and (aware3d_res or add_sr_module or roll_out):
+        raise ValueError(f"img_channels must be those of three planes, not {img_channels}")
     if roll_out == "s":
         raise ValueError("roll_out 's' is for blocks that get planes: a backbone starts from none")
     if roll_out is not None and (aware3d_res or add_sr_module):
         raise ValueError(f"roll_out {roll_out!r} goes without aware3d_res and add_sr_module")
+
+    allowed = range(-1 - MAX_FINER, 0)
+    if retidx is not None and not (retidx and all(i in allowed for i in retidx)):
+        raise ValueError(f"retidx must be some of {list(allowed)}, not {retidx}")
+    reach = 0 if retidx is None else -1 - min(retidx)
+    if add_sr_module:
+        if aware3d_res or reach < MAX_FINER:
+            raise ValueError("add_sr_module needs retidx [-3, -1], and no aware3d_res")
+    elif finer_blocks(retidx, add_block) and img_resolution not in aware3d_res:
+        raise ValueError(
+            f"retidx {list(retidx)} needs add_sr_module, or aware3d_res up to {img_resolution}"
+        )
+    elif reach >= len(known) + add_block:
+        raise ValueError(f"retidx {list(retidx)} reaches back further than there are planes")
 
 
 def _plane_block(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_utils import misc, persistence
-from training.aware3d import Aware3DBlock, SR3DBlock, check_roll_out, finer_blocks
+from training.aware3d import Aware3DBlock, SR3DBlock, check_options, finer_blocks
 from training.layers import MappingNetwork
 from training.roll_out import ROLL_OUTS
 from training.synthesis import (
@@ -73,12 +73,8 @@ class SynthesisNetwork(torch.nn.Module):
         for name, value in dict(add_block=add_block, retidx=retidx, roll_out=roll_out).items():
             if value != getattr(self, name):
                 setattr(self, name, value)
-        if img_channels % 3 and (aware3d_res or add_sr_module or roll_out):
-            raise ValueError(f"img_channels must be those of three planes, not {img_channels}")
-        check_roll_out(roll_out, aware3d_res, add_sr_module)
-        finer = finer_blocks(img_resolution, aware3d_res, retidx, add_block, add_sr_module)
-        if aware3d_att and not aware3d_res:
-            raise ValueError("aware3d_att needs aware3d_res, the levels that it is for")
+        stream = dict(aware3d_res=aware3d_res, aware3d_att=aware3d_att, add_sr_module=add_sr_module)
+        check_options(img_resolution, img_channels, retidx, add_block, roll_out, **stream)
 
         self.num_ws = 0
         in_channels = 0
@@ -100,22 +96,24 @@ class SynthesisNetwork(torch.nn.Module):
             self.add_module(f"b{level}", block)
             self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
             in_channels = out_channels
+        self._add_stream(**stream, **block_kwargs)
+
+    def _add_stream(
+        self, aware3d_res: Sequence[int], aware3d_att: bool, add_sr_module: bool, **block_kwargs
+    ) -> None:
+        sizes = (self.img_channels // 3, self.w_dim)
+        finer = finer_blocks(self.retidx, self.add_block)
+        for level in self._levels():
+            res = min(level, self.img_resolution)
             if res in aware3d_res:
-                ends = res == aware3d_res[-1]
-                stream = Aware3DBlock(
-                    img_channels // 3,
-                    w_dim,
-                    res,
-                    up=1 if ends else 2,
-                    attention=aware3d_att,
-                    finer=finer if ends else 0,
-                    **block_kwargs,
-                )
-                self.add_module(f"b3d{level}", stream)
+                last = res == aware3d_res[-1]
+                options = dict(up=1 if last else 2, finer=finer if last else 0, **block_kwargs)
+                block = Aware3DBlock(*sizes, res, attention=aware3d_att, **options)
+                self.add_module(f"b3d{level}", block)
         if aware3d_res:  # published weights have it so
             self.b4.const = torch.nn.Parameter(self.b4.const.detach()[None])
         if add_sr_module:
-            self.sr3d = SR3DBlock(img_channels // 3, w_dim, img_resolution, **block_kwargs)
+            self.sr3d = SR3DBlock(*sizes, self.img_resolution, **block_kwargs)
 
     def forward(self, ws: Tensor, **block_kwargs) -> Tensor | tuple[Tensor, ...]:
         """ws [N, num_ws, w_dim] -> [N, img_channels, img_resolution, img_resolution], float32.

@@ -219,6 +219,10 @@ def test_extra_blocks_leave_the_image_alone():
         (dict(retidx=[-2], aware3d_res=[4, 8]), "needs add_sr_module, or aware3d_res up to 16"),
         (dict(retidx=[0], aware3d_res=[16]), r"retidx must be some of \[-3, -2, -1\], not \[0\]"),
         (dict(retidx=[], aware3d_res=[16]), r"retidx must be some of \[-3, -2, -1\], not \[\]"),
+        (
+            dict(retidx=[-3], add_block=1, img_resolution=4),
+            r"retidx \[-3\] reaches back further than there are planes",
+        ),
         (dict(add_sr_module=True), r"add_sr_module needs retidx \[-3, -1\], and no aware3d_res"),
         (dict(add_sr_module=True, **S3D), "and no aware3d_res"),
         (dict(add_block=-1), "add_block must be a number from 0, not -1"),
