@@ -1,0 +1,2 @@
+"""Renders of Megascans' plants and food as a posed dataset: `python -m
+dataset_preprocessing.megascans`."""
