@@ -28,6 +28,7 @@ from training.loss import (
 )
 from training.mimic3d.perceptual import unit_length
 from training.mimic3d.perceptual_file import load_distance
+from training.option_checks import OptionError
 from training.views import WindowView, random_windows
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -51,6 +52,7 @@ class Mimic3DLoss(StyleGAN2Loss):
             also sees the window of the raw picture, enlarged.
         lpips: the distance between the branches, of weight 1: a file, see `perceptual_file`, or a
             function of pictures a, b [N, 3, n, n] -> [N, ...]; None for none.
+        lpips_sha256: what the file must have, None for any.
         patch_gan: weight of D_patch's judgement.
         r1_gamma_patch: weight of D_patch's R1 penalty, 0 for none.
         feat_match: weight of the difference between what D_patch's blocks make of the branches.
@@ -67,6 +69,7 @@ class Mimic3DLoss(StyleGAN2Loss):
         D_patch: torch.nn.Module,
         augment_pipe: torch.nn.Module | None = None,
         lpips: str | Distance | None = None,
+        lpips_sha256: str | None = None,
         patch_gan: float = 0.1,
         r1_gamma_patch: float = 1,
         feat_match: float = 0,
@@ -77,9 +80,9 @@ class Mimic3DLoss(StyleGAN2Loss):
         super().__init__(G, D, augment_pipe, **kwargs)
         self.D_patch = D_patch
         self.dual_patches = isinstance(D_patch, DualDiscriminator)
-        if isinstance(lpips, str):
-            lpips = load_distance(lpips, device=next(G.parameters()).device).module
         self.distance = lpips
+        if isinstance(lpips, str):
+            self.distance = _distance_of(lpips, lpips_sha256, next(G.parameters()).device)
         self.patch_gan = patch_gan
         self.r1_gamma_patch = r1_gamma_patch
         self.feat_match = feat_match
@@ -227,3 +230,13 @@ class Mimic3DLoss(StyleGAN2Loss):
             for one, other in zip(features, targets, strict=True)
         )
         return logits, sum(differences)
+
+
+def _distance_of(source: str, sha256: str | None, device: torch.device) -> torch.nn.Module:
+    loaded = load_distance(source, device)
+    if sha256 is not None and loaded.sha256 != sha256:
+        raise OptionError(
+            f"--lpips={source}: has changed since the run began: its SHA-256 is {loaded.sha256}, "
+            f"was {sha256}"
+        )
+    return loaded.module

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # of each level of VGG16; a maximum over 2 x 2 lies between levels
+UNTRAINED_WIDTHS = (16, 32, 64, 64, 64)
 # Colours of [-1, 1] become those that VGG16 was trained with.
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
@@ -83,6 +84,24 @@ class PerceptualDistance(torch.nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Pictures [N, 3, H, W] in [-1, 1] -> distances [N, 1, 1, 1]."""
         return sum(self.per_level(a, b))
+
+
+def untrained_distance(seed: int = 0) -> PerceptualDistance:
+    """A narrow network of the same layout that has learned nothing: weights at random (He et al.
+    2015), all channels alike. It knows edges and colours at five scales and no objects; for trials
+    without anybody's weights."""
+    generator = torch.Generator().manual_seed(seed)
+    convolutions, channels = [], 3
+    for count, width in zip(CONVOLUTIONS, UNTRAINED_WIDTHS, strict=True):
+        for _ in range(count):
+            weight = torch.randn((width, channels, 3, 3), generator=generator)
+            gain = (2 / (9 * channels)) ** 0.5
+            convolutions.append((weight * gain, torch.zeros(width)))
+            channels = width
+    levels = len(CONVOLUTIONS)
+    return PerceptualDistance(
+        convolutions, [torch.full((width,), 1 / levels) for width in UNTRAINED_WIDTHS]
+    )
 
 
 def unit_length(x: Tensor, eps: float = 1e-10) -> Tensor:

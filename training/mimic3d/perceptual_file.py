@@ -1,4 +1,5 @@
-"""Opening the file of a perceptual distance: `--lpips=FILE`.
+"""Opening the file of a perceptual distance: `--lpips=FILE`, or `--lpips=random` for a network that
+has learned nothing.
 
 No weights come with the project. What a file can be:
 
@@ -28,9 +29,10 @@ import torch
 from torch import Tensor
 
 from dnnlib.util import open_url
-from training.mimic3d.perceptual import PerceptualDistance
+from training.mimic3d.perceptual import PerceptualDistance, untrained_distance
 from training.option_checks import OptionError
 
+RANDOM = "random"
 _CONVOLUTION = re.compile(
     r"(?:.*\.)?(?:features\.|slice\d+\.|conv_?)(\d+)[./](weight|bias)", re.ASCII
 )
@@ -40,10 +42,10 @@ _LINEAR = re.compile(r"(?:.*\.)?lin_?(\d+)(?:(?:\.model\.1)?[./]weight)?", re.AS
 @dataclass(frozen=True)
 class LoadedDistance:
     """A module (a, b) [N, 3, H, W] in [-1, 1] -> distances [N, ...], and the SHA-256 of its file,
-    of several joined by commas."""
+    of several joined by commas; None where there is none."""
 
     module: torch.nn.Module
-    sha256: str
+    sha256: str | None
 
 
 class FeatureDistance(torch.nn.Module):
@@ -71,6 +73,8 @@ class FeatureDistance(torch.nn.Module):
 def load_distance(source: str, device: torch.device | str = "cpu") -> LoadedDistance:
     """The distance that a file, a web address or two of them joined by a comma hold, frozen and in
     evaluation mode. Raises OptionError naming the option and the file."""
+    if source == RANDOM:
+        return LoadedDistance(untrained_distance().to(device).eval(), None)
     tensors: dict[str, Tensor] = {}
     hashes = []
     names = source.split(",")
@@ -97,7 +101,8 @@ def _read(name: str) -> bytes:
         return Path(open_url(name, return_filename=True)).read_bytes()
     except FileNotFoundError:
         raise OptionError(
-            f"--lpips={name}: no such file; give weights of LPIPS on VGG16 or a TorchScript module"
+            f"--lpips={name}: no such file; give weights of LPIPS on VGG16, TorchScript, or "
+            f"{RANDOM}"
         ) from None
     except (OSError, ValueError) as error:
         raise OptionError(f"--lpips={name}: {error}") from None

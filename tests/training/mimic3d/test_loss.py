@@ -1,6 +1,8 @@
 """The losses of Mimic3D: every recorded number of one step, where gradients go, and what each
 option changes."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from tests.recorded_draws import recorded_draws
 from training.dual_discriminator import DualDiscriminator, SingleDiscriminator
 from training.loss import Batch
 from training.mimic3d.loss import Mimic3DLoss
+from training.option_checks import OptionError
 
 NIMG = 180_000
 NARROW = dict(channel_base=256, channel_max=16)
@@ -306,3 +309,12 @@ def test_the_distance_may_be_a_file(make_loss, step, tmp_path, conformance, stat
     loss = make_loss(lpips=str(path))
     (term,) = loss.generator(batch_of(step, 2), NIMG)
     assert (term.stats["Loss/G/lpips"] > 0).all()
+
+
+def test_a_file_that_has_changed_is_refused(make_loss, tmp_path, conformance, state_of):
+    path = tmp_path / "lpips.npz"
+    np.savez(path, **state_of(conformance("mimic3d/lpips")))
+    known = hashlib.sha256(path.read_bytes()).hexdigest()
+    make_loss(lpips=str(path), lpips_sha256=known)
+    with pytest.raises(OptionError, match=f"lpips.npz: has changed .* is {known}, was 0000"):
+        make_loss(lpips=str(path), lpips_sha256="0000")

@@ -193,3 +193,13 @@ def test_a_pickle_is_not_run(tmp_path):
     with pytest.raises(OptionError, match="cannot be read"):
         load_distance(str(tmp_path / "evil.pt"))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_untrained_network_orders_pictures_by_what_is_left_of_them(recorded):
+    distance = load_distance("random").module
+    again = load_distance("random").module
+    a = recorded["a"]
+    blurred = [torch.nn.functional.avg_pool2d(a, side, 1, side // 2) for side in (1, 3, 9)]
+    far = torch.stack([distance(a, picture).flatten() for picture in blurred])
+    assert torch.equal(far, torch.stack([again(a, picture).flatten() for picture in blurred]))
+    assert (far[0] == 0).all() and (far.diff(dim=0) > 0).all()
