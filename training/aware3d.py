@@ -125,7 +125,7 @@ def check_options(
         raise ValueError(
             f"retidx {list(retidx)} needs add_sr_module, or aware3d_res up to {img_resolution}"
         )
-    elif reach >= len(known) + add_block:
+    elif add_block and reach >= len(known) + add_block:
         raise ValueError(f"retidx {list(retidx)} reaches back further than there are planes")
 
 

@@ -195,6 +195,14 @@ def test_noise_mode_reaches_finer_planes(name):
         assert torch.equal(first, second) == repeats
 
 
+@pytest.mark.parametrize("side", [4, 8])
+def test_finer_planes_of_a_small_backbone(side):
+    """More levels are finer ones than there are others."""
+    G = SynthesisNetwork(8, side, 6, **WIDTHS, aware3d_res=[side], retidx=[-3, -2, -1])
+    shapes = [planes.shape for planes in G(torch.randn(2, G.num_ws, 8))]
+    assert shapes == [(2, 6, side, side), (2, 6, 2 * side, 2 * side), (2, 6, 2 * side, 2 * side)]
+
+
 def test_extra_blocks_leave_the_image_alone():
     """A block without upsampling makes a new image: the one before it is a level of its own."""
     G = SynthesisNetwork(16, 8, 96, **WIDTHS, add_block=2).eval()
