@@ -9,11 +9,13 @@ from dataclasses import replace
 import click
 from click.core import ParameterSource
 
-CFGS = ("ffhq", "afhq", "shapenet", "demo")
+from training import methods
+
 MACHINES = ("1x24gb", "1x80gb", "4x24gb", "4x80gb", "8x24gb", "8x80gb")
 OPS = ("auto", "torch", "triton")
 REBALANCE = ("yaw", "weights")
 RECOMPUTE = ("none", "renderer", "renderer+sr")
+PLANE_AXES = ("legacy", "orthogonal", "cyclic")
 REG_TYPES = ("l1", "l1-alt", "monotonic-detach", "monotonic-fixed", "total-variation")
 
 
@@ -128,8 +130,10 @@ RENDERING = [
     ("--density_reg_p_dist", WEIGHT, 0.004, "Standard deviation of its displacements"),
     ("--reg_type", click.Choice(REG_TYPES), "l1", "Kind of density regulariser"),
     ("--decoder_lr_mul", WEIGHT, 1, "Learning rate multiplier of the decoder"),
-    ("--plane_axes", click.Choice(["legacy", "orthogonal"]), "legacy", "Axes of the planes"),
+    ("--aware3d", bool, False, "Let the planes exchange features while they are made (Mimic3D)"),
+    ("--plane_axes", click.Choice(PLANE_AXES), "legacy", "Axes of the planes"),
 ]
+OF_METHODS = [row for method in methods.all_methods().values() for row in method.options]
 
 
 EPILOG = """The same command goes on where it was stopped or killed. Exit status: 0 at the end of
@@ -142,7 +146,7 @@ option."""
     context_settings=dict(token_normalize_func=lambda name: name.replace("_", "-")),
 )
 @click.option("--outdir", required=True, help="Parent of run directories")
-@click.option("--cfg", type=click.Choice(CFGS), required=True, help="Preset")
+@click.option("--cfg", type=click.Choice(methods.cfgs()), required=True, help="Preset")
 @click.option("--data", required=True, help="Dataset: folder, zip or tar shards")
 @click.option(
     "--metrics",
@@ -151,8 +155,15 @@ option."""
     show_default=True,
     help="Comma list of metrics at snapshots, or none",
 )
+@click.option(
+    "--method",
+    type=click.Choice(list(methods.all_methods())),
+    default=methods.DEFAULT,
+    show_default=True,
+    help="What is trained",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print the options and stop")
-@_add_options(REQUIRED + FEATURES + RUN + RENDERING)
+@_add_options(REQUIRED + FEATURES + RUN + RENDERING + OF_METHODS)
 @click.pass_context
 def main(ctx: click.Context, **options) -> None:
     """Trains a tri-plane GAN from posed photographs (docs/datasets.md says what a dataset is).

@@ -97,12 +97,8 @@ class Iterations:
         pipe = self.networks.get("augment_pipe")
         self.ada = setup.make_ada(config, pipe)
         self.G = self.networks["G"]
-        self.loss = dnnlib.util.construct_class_by_name(
-            G=self.G, D=self.networks["D"], augment_pipe=pipe, **config.loss_kwargs
-        )
-        adam = (config.G_opt_kwargs, config.D_opt_kwargs)
-        intervals = (config.G_reg_interval, config.D_reg_interval)
-        self.phases = make_phases(self.loss, *adam, *intervals)
+        self.loss = setup.make_loss(config, self.networks)
+        self.phases = make_phases(self.loss.trained(), config.optimizers, config.reg_intervals)
         self.tracked = setup.tracked_means(self.networks)
         self.guard = Guard({p.name: [n for n, _ in p.trained()] for p in self.phases}, 0)
         self.cameras = torch.from_numpy(training_set.all_labels()).to(world.device)

@@ -120,9 +120,8 @@ class Scene:
     @property
     def field(self) -> TriPlaneField:
         """The N scenes as a function of world points; nothing is drawn at random."""
-        G = self.generator
-        return TriPlaneField(
-            self.planes, G.decoder, G.renderer.plane_axes, float(G.rendering_kwargs["box_warp"])
+        return self.generator.field(
+            self.planes, {**self.generator.rendering_kwargs, "density_noise": 0.0}
         )
 
     def density(self, points: torch.Tensor) -> torch.Tensor:

@@ -26,6 +26,7 @@ from metrics.samples import in_order, latents, open_reals, picks, real_labels, t
 from training.cameras import POSE_SIZE, Camera
 from training.image_source import make_source
 from training.surfaces import OPAQUE
+from training.views import FullView
 from training.volumetric_rendering.draws import FixedDraws
 
 FEWEST_PIXELS = 20  # of a picture whose depth is compared with another
@@ -173,9 +174,8 @@ def _fake_depths(options: MetricOptions, indices: range, labels: Tensor, side: i
     G, c = options.G, labels.to(options.device)
     z = latents(indices, G.z_dim, options.seed).to(options.device)
     planes = G.planes(G.mapping(z, c, **options.truncation), noise_mode="const")
-    camera = Camera.from_label(c)
-    rays = G.ray_sampler(camera.cam2world, camera.intrinsics, side)
-    _, depth, opacity = G.renderer(planes, G.decoder, *rays, G.rendering_kwargs, draws=FixedDraws())
+    rays = FullView(side).rays(Camera.from_label(c))
+    _, depth, opacity = G.march(planes, *rays, draws=FixedDraws())
     seen = torch.where(opacity > OPAQUE, depth, math.inf)
     return seen.reshape(-1, side, side).cpu().numpy()
 

@@ -82,7 +82,9 @@ _PLAIN_CLASSES = {
     "RaySampler": "training.volumetric_rendering.ray_sampler",
 }
 
-_MIGRATIONS = "training.migrations"  # by name, for this layer lies below
+# By name, for this layer lies below.
+_MIGRATIONS = "training.migrations"
+_METHODS = "training.methods"
 
 _SHIM = re.compile(r"from ([\w.]+) import \*\n")
 
@@ -193,7 +195,7 @@ def find_class(name: str, module_src: str | None = None) -> type:
     allowed = _allowed.get()
     if name in allowed:
         return allowed[name]
-    homes = [module for module, names in _CLASSES.items() if name in names]
+    homes = _homes(name)
     if not homes:
         raise pickle.UnpicklingError(
             f"unknown persistent class {name!r}: code stored in files is never run; to restore it "
@@ -211,9 +213,19 @@ def _find_plain_class(name: str) -> type | None:
     """The class that a file names in a module which only the program that wrote it had."""
     if name in _allowed.get():
         return _allowed.get()[name]
-    if name not in _PLAIN_CLASSES:
-        return None
-    return getattr(importlib.import_module(_PLAIN_CLASSES[name]), name)
+    home = _PLAIN_CLASSES.get(name) or _methods().plain_classes().get(name)
+    return None if home is None else getattr(importlib.import_module(home), name)
+
+
+def _methods() -> ModuleType:
+    """The register of methods, each of which has classes of its own."""
+    return importlib.import_module(_METHODS)
+
+
+def _homes(name: str) -> list[str]:
+    """The modules that have a persistent class of this name, shared ones first."""
+    tables = (*_CLASSES.items(), *_methods().persistent_classes().items())
+    return [module for module, names in tables if name in names]
 
 
 pickle_reading.install(_find_plain_class)
@@ -227,7 +239,7 @@ def _module_to_src(module: ModuleType | str) -> str:
 def _src_to_module(src: str) -> ModuleType:
     """The module of this project that such a line names. Raises ValueError; runs nothing of it."""
     name = _shim_module(src)
-    if name not in _CLASSES:
+    if name not in _CLASSES and name not in _methods().persistent_classes():
         raise ValueError(f"not a line that names a module of persistent classes: {src[:80]!r}")
     return importlib.import_module(name)
 
@@ -239,7 +251,7 @@ def _shim_module(src: Any) -> str | None:
 
 def _public_module(cls: type) -> str:
     """The module that files name for a class: where the table has it, not where its code sits."""
-    homes = [module for module, names in _CLASSES.items() if cls.__name__ in names]
+    homes = _homes(cls.__name__)
     own = cls.__module__
     if own in homes or not homes or own.partition(".")[0] != "training":
         return own

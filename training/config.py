@@ -6,16 +6,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import dnnlib
+from training import methods
 from training.augment import AUGMENT_PRESETS
-from training.option_checks import (
-    OptionError,
-    check_batch,
-    check_data,
-    check_values,
-    superresolution_module,
-)
-from training.presets import PRESETS
-from training.synthesis import block_channels
+from training.option_checks import OptionError, check_batch, check_data, check_values
+from training.presets import Preset
 
 FADES = ("blur_init_sigma", "gpc_reg_fade_kimg")  # of the loss; 0: none
 RESUME_WORDS = ("latest", "none")
@@ -30,7 +24,8 @@ class TrainingConfig:
     `metric_networks` has the sources of detectors by role; `image_grid` is the (columns, rows) of
     the sample pictures, by default as many as fill 8K. `ada_target` adapts the strength of
     augmentation, which begins at `augment_p`. `rebalance` is of
-    `training.sampling_weights.sampling_weights`.
+    `training.sampling_weights.sampling_weights`. `extra_networks` has those that are trained
+    besides G and D, by name: `kwargs` (class and arguments), `opt_kwargs` and `reg_interval`.
     """
 
     run_dir: str
@@ -72,6 +67,31 @@ class TrainingConfig:
     nan_limit: int = 100
     image_grid: list[int] | None = None
     rebalance: str | None = None
+    method: str = methods.DEFAULT
+    extra_networks: dict = field(default_factory=dict)
+
+    @property
+    def optimizers(self) -> dict[str, dict]:
+        """The optimizer's class and arguments of each network that is trained."""
+        extra = {name: settings["opt_kwargs"] for name, settings in self.extra_networks.items()}
+        return dict(G=self.G_opt_kwargs, D=self.D_opt_kwargs, **extra)
+
+    @property
+    def reg_intervals(self) -> dict[str, float | None]:
+        """Iterations between the steps of each network's regulariser, see `make_phases`."""
+        extra = {name: settings["reg_interval"] for name, settings in self.extra_networks.items()}
+        return dict(G=self.G_reg_interval, D=self.D_reg_interval, **extra)
+
+
+def preset_of(options: dict) -> Preset:
+    """What `options['method']` knows as `options['cfg']`. Raises OptionError."""
+    method = methods.all_methods()[options["method"]]
+    if options["cfg"] not in method.cfgs:
+        raise OptionError(
+            f"--cfg={options['cfg']}: is no preset of --method={method.name}, which has "
+            f"{', '.join(method.cfgs)}"
+        )
+    return methods.parts(method.name).PRESETS[options["cfg"]]
 
 
 def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
@@ -81,7 +101,7 @@ def with_preset(options: dict, given: set[str]) -> dnnlib.EasyDict:
         options: all options of the command by name, defaults included.
         given: names of those that the user set.
     """
-    preset = PRESETS[options["cfg"]]
+    preset = preset_of(options)
     chosen = {k: v for k, v in preset.options.items() if k not in given}
     merged = dnnlib.EasyDict(options, **chosen)
     for name in ("gpus", "batch", "gamma"):
@@ -115,6 +135,11 @@ def idle_options(opts: dnnlib.EasyDict, given: set[str]) -> list[str]:
     for partner, (present, names) in needs.items():
         if not present:
             idle |= {name: f"needs {partner}" for name in names}
+    for method in methods.all_methods().values():
+        if method.name == opts.method:
+            idle |= {name: f"--method={method.name} has no use for it" for name in method.ignored}
+        else:
+            idle |= {name: f"needs --method={method.name}" for name in method.own_options}
     return [f"--{name}: has no effect; {idle[name]}" for name in idle if name in given]
 
 
@@ -130,9 +155,10 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
     """
     check_values(opts)
     batch_gpu = check_batch(opts)
-    check_data(opts, training_set)
-    preset = PRESETS[opts.cfg]
-    config = TrainingConfig(
+    preset, parts = preset_of(opts), methods.parts(opts.method)
+    check_data(opts, training_set, preset)
+    parts.check(opts, training_set)
+    fields = dict(
         run_dir=next_run_dir(opts, training_set.name),
         training_set_kwargs=dict(
             class_name="training.dataset.ImageFolderDataset",
@@ -144,11 +170,6 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
             random_seed=opts.seed,
         ),
         data_loader_kwargs=dict(pin_memory=True, prefetch_factor=2, num_workers=opts.workers),
-        G_kwargs=_generator_kwargs(opts, preset, training_set.resolution),
-        D_kwargs=_discriminator_kwargs(opts, preset),
-        G_opt_kwargs=_adam(opts.glr),
-        D_opt_kwargs=_adam(opts.dlr),
-        loss_kwargs=_loss_kwargs(opts, preset),
         metrics=list(opts.metrics),
         metric_networks=_metric_networks(opts),
         random_seed=opts.seed,
@@ -175,8 +196,10 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         checkpoint_minutes=opts.checkpoint_minutes,
         nan_limit=opts.nan_limit,
         rebalance=opts.rebalance,
-        **preset.run,
+        method=opts.method,
     )
+    own = parts.settings(opts, preset, training_set)
+    config = TrainingConfig(**{**fields, **own, **preset.run})
     snapshot = starting_snapshot(opts)
     if snapshot is None:
         return config
@@ -197,7 +220,7 @@ def as_fine_tune(config: TrainingConfig, snapshot: str, keep_fades: bool = False
 
 
 def next_run_dir(opts: dnnlib.EasyDict, dataset_name: str) -> str:
-    """<outdir>/<next number>-<cfg>-<data>-gpus<G>-batch<B>-gamma<gamma>[-<desc>]."""
+    """<outdir>/<next number>[-<method>]-<cfg>-<data>-gpus<G>-batch<B>-gamma<gamma>[-<desc>]."""
     outdir = Path(opts.outdir)
     taken = []
     try:
@@ -208,87 +231,10 @@ def next_run_dir(opts: dnnlib.EasyDict, dataset_name: str) -> str:
         raise OptionError(f"--outdir={outdir}: cannot be read ({error.strerror})") from None
     if outdir.exists() and not outdir.is_dir():
         raise OptionError(f"--outdir={outdir}: is a file, must be a folder")
-    parts = [opts.cfg, dataset_name, f"gpus{opts.gpus}", f"batch{opts.batch}"]
+    parts = [] if opts.method == methods.DEFAULT else [opts.method]
+    parts += [opts.cfg, dataset_name, f"gpus{opts.gpus}", f"batch{opts.batch}"]
     parts += [f"gamma{opts.gamma:g}"] + ([opts.desc] if opts.desc else [])
     return str(outdir / f"{max(taken, default=-1) + 1:05d}-{'-'.join(parts)}")
-
-
-def _adam(lr: float) -> dict:
-    return dict(class_name="torch.optim.Adam", betas=[0, 0.99], eps=1e-8, lr=lr)
-
-
-def _generator_kwargs(opts, preset, resolution: int) -> dict:
-    channels = dict(channel_base=opts.cbase, channel_max=opts.cmax)
-    rendering = dict(
-        image_resolution=resolution,
-        disparity_space_sampling=False,
-        clamp_mode="softplus",
-        superresolution_module=superresolution_module(opts, resolution),
-        c_gen_conditioning_zero=not opts.gen_pose_cond,
-        gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
-        c_scale=opts.c_scale,
-        superresolution_noise_mode=opts.sr_noise_mode,
-        density_reg=opts.density_reg,
-        density_reg_p_dist=opts.density_reg_p_dist,
-        reg_type=opts.reg_type,
-        decoder_lr_mul=opts.decoder_lr_mul,
-        sr_antialias=True,
-        plane_axes=opts.plane_axes,
-        **preset.rendering,
-    )
-    return dict(
-        class_name="training.triplane.TriPlaneGenerator",
-        z_dim=512,
-        w_dim=512,
-        mapping_kwargs=dict(num_layers=opts.map_depth),
-        **channels,
-        fused_modconv_default="inference_only",
-        rendering_kwargs=rendering,
-        num_fp16_res=opts.g_num_fp16_res,
-        conv_clamp=256 if opts.g_num_fp16_res > 0 else None,
-        sr_num_fp16_res=opts.sr_num_fp16_res,
-        sr_kwargs=dict(
-            **channels, fused_modconv_default="inference_only", **preset.superresolution
-        ),
-        **preset.generator,
-    )
-
-
-def _discriminator_kwargs(opts, preset) -> dict:
-    epilogue = dict(mbstd_group_size=opts.mbstd_group)
-    if preset.std_of_every_channel:
-        epilogue["mbstd_num_channels"] = block_channels(4, opts.cbase, opts.cmax)
-    return dict(
-        class_name="training.dual_discriminator.DualDiscriminator",
-        block_kwargs=dict(freeze_layers=opts.freezed),
-        mapping_kwargs={},
-        epilogue_kwargs=epilogue,
-        channel_base=opts.cbase,
-        channel_max=opts.cmax,
-        disc_c_noise=opts.disc_c_noise,
-        num_fp16_res=opts.d_num_fp16_res,
-        conv_clamp=256 if opts.d_num_fp16_res > 0 else None,
-    )
-
-
-def _loss_kwargs(opts, preset) -> dict:
-    loss = dict(
-        class_name="training.loss.StyleGAN2Loss",
-        r1_gamma=opts.gamma,
-        style_mixing_prob=opts.style_mixing_prob,
-        blur_init_sigma=10,
-        blur_fade_kimg=opts.batch * opts.blur_fade_kimg / 32,
-        neural_rendering_resolution_initial=opts.neural_rendering_resolution_initial,
-        neural_rendering_resolution_final=opts.neural_rendering_resolution_final,
-        neural_rendering_resolution_fade_kimg=opts.neural_rendering_resolution_fade_kimg,
-        gpc_reg_fade_kimg=opts.gpc_reg_fade_kimg,
-        gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
-        dual_discrimination=True,
-        filter_mode="antialiased",
-        conditional=opts.cond,
-        recompute=opts.recompute,
-    )
-    return dict(loss, **preset.loss)
 
 
 def _augment_kwargs(opts) -> dict | None:

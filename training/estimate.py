@@ -4,14 +4,13 @@ Memory is counted, not tried: unless they are small, the phases run on fake tens
 their sizes and have no values. So it costs seconds at any size, and cannot run out of memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import dnnlib
 from dnnlib.util import format_time
 from torch_utils import misc
 from torch_utils.memory_count import LiveBytes, fake_copies
@@ -98,8 +97,7 @@ class Estimate:
 
 def estimate(
     config: TrainingConfig,
-    G: torch.nn.Module,
-    D: torch.nn.Module,
+    networks: Mapping[str, torch.nn.Module],
     capacity: int | None = None,
 ) -> Estimate:
     """Counts the memory of a run with these networks, at the largest rendering of its schedule.
@@ -108,17 +106,18 @@ def estimate(
     takes some copies of the pictures.
 
     Args:
+        networks: those that are trained, by name: G, D, ...
         capacity: bytes that there are, default those of the networks' device.
     """
+    G = networks["G"]
     device = next(G.parameters()).device
-    networks = {"G": G, "D": D}
     sizes = {name: sum(_bytes(p) for p in n.parameters()) for name, n in networks.items()}
-    buffers = sum(_bytes(b) for n in (G, G, D) for b in n.buffers())
+    buffers = sum(_bytes(b) for n in (G, *networks.values()) for b in n.buffers())
     allowed = micro_batches(config.batch_size, config.num_gpus, _group(config))
     return Estimate(
         parameters={n: sum(p.numel() for p in net.parameters()) for n, net in networks.items()},
-        state=4 * (sizes["G"] + sizes["D"]) + sizes["G"] + buffers,
-        activations=count_activations(config, G, D, config.batch_gpu),
+        state=4 * sum(sizes.values()) + sizes["G"] + buffers,
+        activations=count_activations(config, networks, config.batch_gpu),
         batch_gpu=config.batch_gpu,
         other_sizes=tuple(n for n in allowed if n < config.batch_gpu),
         capacity=available_memory(device, config.num_gpus) if capacity is None else capacity,
@@ -134,11 +133,11 @@ def announce(
 
     Raises OutOfMemoryError where those steps do; the run's own would.
     """
-    modules = {phase.name[0]: phase.module for phase in phases}
-    G, D = modules["G"], modules["D"]
+    networks = {phase.network: phase.module for phase in phases}
+    G = networks["G"]
     batch = noise_batch(config.batch_gpu, G.z_dim, G.img_resolution, next(G.parameters()).device)
     try:
-        counted = estimate(config, G, D)
+        counted = estimate(config, networks)
     except RuntimeError as error:  # An operator of which fake tensors know nothing.
         reason = str(error).strip().splitlines()[0]
         return [f"Memory:       not counted ({reason})"]
@@ -150,8 +149,7 @@ def announce(
 
 def count_activations(
     config: TrainingConfig,
-    G: torch.nn.Module,
-    D: torch.nn.Module,
+    networks: Mapping[str, torch.nn.Module],
     size: int,
     fake: bool | None = None,
 ) -> dict[str, int]:
@@ -160,23 +158,24 @@ def count_activations(
     fake: run on fake tensors, by default wherever running on real ones could take longer than
     preparing fake ones does.
     """
+    G = networks["G"]
     if fake is None:
         fake = size * G.img_resolution**2 > SMALL or next(G.parameters()).device.type != "cpu"
     if not fake:
-        with untouched([G, D], torch.device("cpu")):
-            return _count(config, G, D, size)
+        with untouched(list(networks.values()), torch.device("cpu")):
+            return _count(config, networks, size)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    copies = fake_copies(mode, [G, D])
+    copies = dict(zip(networks, fake_copies(mode, list(networks.values())), strict=True))
     with misc.own_constants(), mode:
-        return _count(config, *copies, size)
+        return _count(config, copies, size)
 
 
-def _count(config: TrainingConfig, G, D, size: int) -> dict[str, int]:
-    counts = {}
+def _count(config: TrainingConfig, networks, size: int) -> dict[str, int]:
+    counts, G = {}, networks["G"]
     with LiveBytes() as live:
-        loss, phases = _loss_and_phases(config, G, D)
+        loss, phases = _loss_and_phases(config, networks)
         # Gradients are part of the state: here already, so that they are not counted again.
-        for parameter in (*G.parameters(), *D.parameters()):
+        for parameter in (p for network in networks.values() for p in network.parameters()):
             parameter.grad = torch.zeros_like(parameter)
         nimg = largest_moment(loss, config)
         device = next(G.parameters()).device
@@ -205,14 +204,14 @@ def available_memory(device: torch.device, processes: int = 1) -> int:
 
 
 def choose_batch_gpu(
-    config: TrainingConfig, G: torch.nn.Module, D: torch.nn.Module, capacity: int | None = None
+    config: TrainingConfig, networks: Mapping[str, torch.nn.Module], capacity: int | None = None
 ) -> int:
     """The largest micro-batch that there is memory for: tried on a GPU, counted elsewhere, where
     the system would end the process. Raises OptionError if none fits."""
-    device = next(G.parameters()).device
+    device = next(networks["G"].parameters()).device
     capacity = available_memory(device, config.num_gpus) if capacity is None else capacity
     sizes = micro_batches(config.batch_size, config.num_gpus, _group(config))
-    found = probe_batch_gpu(sizes, _attempt(config, G, D), capacity, _spare(device))
+    found = probe_batch_gpu(sizes, _attempt(config, networks), capacity, _spare(device))
     if found is None:
         smallest = f"--batch-gpu={min(sizes)}" if sizes else "any micro-batch"
         raise OptionError(
@@ -227,18 +226,20 @@ def auto_batch_gpu(config: TrainingConfig, training_set) -> int:
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     networks = setup.build_networks(config, training_set, device)
-    return choose_batch_gpu(config, networks["G"], networks["D"])
+    trained = {name: networks[name] for name in config.optimizers}
+    return choose_batch_gpu(config, trained)
 
 
-def _attempt(config, G, D) -> Callable[[int], int]:
+def _attempt(config, networks) -> Callable[[int], int]:
+    G = networks["G"]
     device = next(G.parameters()).device
     if device.type != "cuda":
         # One count serves all sizes: activations grow with the number of images.
         group = _group(config)
-        counted = estimate(replace(config, batch_gpu=group), G, D, capacity=0)
+        counted = estimate(replace(config, batch_gpu=group), networks, capacity=0)
         per_image = max(counted.activations.values()) / group
         return lambda size: counted.state + int(size * per_image)
-    loss, phases = _loss_and_phases(config, G, D)
+    loss, phases = _loss_and_phases(config, networks)
     nimg = largest_moment(loss, config)
 
     def try_on_gpu(size: int) -> int:
@@ -248,10 +249,9 @@ def _attempt(config, G, D) -> Callable[[int], int]:
     return try_on_gpu
 
 
-def _loss_and_phases(config, G, D) -> tuple[object, list[Phase]]:
-    loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
-    optimizers = (config.G_opt_kwargs, config.D_opt_kwargs)
-    return loss, make_phases(loss, *optimizers, config.G_reg_interval, config.D_reg_interval)
+def _loss_and_phases(config, networks) -> tuple[object, list[Phase]]:
+    loss = setup.make_loss(config, networks)
+    return loss, make_phases(loss.trained(), config.optimizers, config.reg_intervals)
 
 
 def _spare(device: torch.device) -> float:

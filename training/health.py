@@ -12,6 +12,7 @@ from torch import Tensor
 
 from training import surfaces
 from training.cameras import Camera
+from training.views import FullView
 from training.volumetric_rendering.depths import ray_limits
 from training.volumetric_rendering.draws import FixedDraws
 from training.volumetric_rendering.math_utils import get_ray_limits_box
@@ -98,10 +99,8 @@ class Health:
         """Pictures [N, K, side, side] of planes [N, 3, C, H, W] from cameras c [N, 25]."""
         camera = Camera.from_label(c)
         options = RenderingOptions.from_kwargs(G.rendering_kwargs)
-        origins, directions = G.ray_sampler(camera.cam2world, camera.intrinsics, self.side)
-        features, depth, opacity = G.renderer(
-            planes, G.decoder, origins, directions, options, draws=FixedDraws()
-        )
+        origins, directions = FullView(self.side).rays(camera)
+        features, depth, opacity = G.march(planes, origins, directions, options, FixedDraws())
         near = (depth < entrances(origins, directions, options)) & (opacity > SOLID)
         rays = dict(raw=features[..., :3], depth=depth, opacity=opacity, near=near)
         shape = (self.side, self.side)

@@ -6,7 +6,7 @@ import re
 import dnnlib
 from torch_utils.ops import choice
 from training.loss import REG_TYPES
-from training.presets import GENERAL_SUPERRESOLUTION, PRESETS, SUPERRESOLUTION_MODULES
+from training.presets import GENERAL_SUPERRESOLUTION, SUPERRESOLUTION_MODULES, Preset
 from training.triplane import PLANE_RESOLUTION
 
 
@@ -38,6 +38,11 @@ def check_values(opts: dnnlib.EasyDict) -> None:
         raise OptionError(f"--desc={opts.desc}: becomes part of a folder's name: leave slashes out")
     if opts.decoder_lr_mul <= 0:
         raise OptionError(f"--decoder_lr_mul={opts.decoder_lr_mul}: must be above 0")
+    if opts.aware3d and opts.plane_axes != "cyclic":
+        raise OptionError(
+            f"--aware3d=True: is for planes that follow each other in a circle: add "
+            f"--plane_axes=cyclic (it is {opts.plane_axes})"
+        )
     if opts.gen_pose_cond and not opts.cond:
         raise OptionError(
             "--gen_pose_cond=True: shows cameras to the generator's mapping network, which "
@@ -74,7 +79,7 @@ def check_batch(opts: dnnlib.EasyDict) -> int:
     return batch_gpu
 
 
-def check_data(opts: dnnlib.EasyDict, training_set) -> None:
+def check_data(opts: dnnlib.EasyDict, training_set, preset: Preset) -> None:
     """Raises OptionError unless the dataset has cameras and pictures that the networks can make."""
     where = f"--data={opts.data}"
     if not training_set.has_labels:
@@ -88,7 +93,7 @@ def check_data(opts: dnnlib.EasyDict, training_set) -> None:
         raise OptionError(
             f"{where}: pictures have {side} pixels a side; must be a power of two from 32 to 1024"
         )
-    planes = PRESETS[opts.cfg].generator.get("plane_resolution", PLANE_RESOLUTION)
+    planes = preset.generator.get("plane_resolution", PLANE_RESOLUTION)
     if opts.cbase < max(side, planes):
         raise OptionError(
             f"--cbase={opts.cbase}: leaves no channels where pictures or planes are "

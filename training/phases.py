@@ -1,7 +1,7 @@
 """Phases: who is trained by which terms, how often, and how one step is taken."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import dnnlib
 from torch_utils import training_stats
 from training import schedules
 from training.guard import StepCheck, gradient_norms
-from training.loss import Batch, StyleGAN2Loss, Term
+from training.loss import Batch, Term, Trainee
 from training.world import ALONE, World
 
 LossFunction = Callable[[Batch, float], Iterator[Term]]
@@ -27,6 +27,11 @@ class Phase:
     opt: torch.optim.Optimizer
     losses: tuple[LossFunction, ...]
     interval: float
+
+    @property
+    def network(self) -> str:
+        """The name of what it trains: G of Gmain."""
+        return self.name.removesuffix("main").removesuffix("reg").removesuffix("both")
 
     def trained(self) -> list[tuple[str, torch.nn.Parameter]]:
         """The parameters that have any elements, with their names."""
@@ -44,23 +49,23 @@ class Phase:
 
 
 def make_phases(
-    loss: StyleGAN2Loss,
-    G_opt_kwargs: dict,
-    D_opt_kwargs: dict,
-    G_reg_interval: float | None,
-    D_reg_interval: float | None,
+    trainees: Sequence[Trainee],
+    optimizers: Mapping[str, dict],
+    intervals: Mapping[str, float | None],
 ) -> list[Phase]:
-    """The phases Gmain, Greg, Dmain, Dreg; without an interval one phase `both` in their place.
+    """The phases of what a loss trains: Gmain, Greg, Dmain, Dreg, ...; for a network without an
+    interval one phase `both` in place of two.
 
     The two phases of a network share one optimizer (lazy regularisation, StyleGAN2 appendix B).
+
+    Args:
+        optimizers: class and arguments by the name of the network.
+        intervals: iterations between the steps of its regulariser.
     """
-    table = [
-        ("G", loss.G, G_opt_kwargs, (loss.generator, loss.density), G_reg_interval),
-        ("D", loss.D, D_opt_kwargs, (loss.discriminator, loss.r1), D_reg_interval),
-    ]
     phases = []
-    for name, module, opt_kwargs, (main, regulariser), interval in table:
-        settings = schedules.lazy_optimizer_kwargs(opt_kwargs, interval)
+    for name, module, main, regulariser in trainees:
+        interval = intervals[name]
+        settings = schedules.lazy_optimizer_kwargs(optimizers[name], interval)
         real = next(module.parameters()).device.type in ("cpu", "cuda")
         if settings["class_name"] == "torch.optim.Adam" and real:
             settings = dict(settings, fused=True)  # one operation for all parameters

@@ -37,7 +37,9 @@ def set_arithmetic(config: TrainingConfig) -> None:
 
 def compile_generator(G: torch.nn.Module) -> None:
     """Compiles G's synthesis, a block at a time. D cannot be: R1 needs its second derivatives."""
-    blocks = [*G.backbone.synthesis.children(), *G.superresolution.children()]
+    blocks = [*G.backbone.synthesis.children()]
+    if G.superresolution is not None:
+        blocks += G.superresolution.children()
     # All blocks share one function, which is compiled for each, training and not.
     torch._dynamo.config.recompile_limit = max(
         torch._dynamo.config.recompile_limit, 4 * len(blocks)
@@ -47,8 +49,8 @@ def compile_generator(G: torch.nn.Module) -> None:
 
 
 def build_networks(config: TrainingConfig, training_set, device: torch.device) -> Networks:
-    """G, D and augment_pipe, if there is to be one, in training mode, and G_ema. Without gradients:
-    phases switch them on."""
+    """G, D, what the method trains besides, and augment_pipe, if there is to be one, in training
+    mode, and G_ema. Without gradients: phases switch them on."""
     sizes = dict(
         c_dim=training_set.label_dim,
         img_resolution=training_set.resolution,
@@ -59,6 +61,8 @@ def build_networks(config: TrainingConfig, training_set, device: torch.device) -
     # Part of every published checkpoint, though nothing reads it.
     G.register_buffer("dataset_label_std", torch.tensor(training_set.get_label_std()))
     networks = dict(G=G, D=D)
+    for name, settings in config.extra_networks.items():
+        networks[name] = dnnlib.util.construct_class_by_name(**settings["kwargs"])
     if config.augment_kwargs is not None:
         pipe = dnnlib.util.construct_class_by_name(**config.augment_kwargs)
         pipe.p.fill_(config.augment_p)
@@ -68,13 +72,20 @@ def build_networks(config: TrainingConfig, training_set, device: torch.device) -
     return dict(networks, G_ema=make_ema(G))
 
 
+def make_loss(config: TrainingConfig, networks: Networks):
+    """The loss of a run: `at(nimg)` gives its schedules, `trained()` who is trained by what."""
+    names = ("G", "D", "augment_pipe", *config.extra_networks)
+    given = {name: networks.get(name) for name in names}
+    return dnnlib.util.construct_class_by_name(**given, **config.loss_kwargs)
+
+
 def tracked_means(networks: Networks) -> list[torch.Tensor]:
-    """The means that G and D track while they run, such as that of w."""
+    """The means that networks track while they are trained, such as that of w."""
     return [
         buffer
-        for name in ("G", "D")
-        for key, buffer in networks[name].named_buffers()
-        if key.rpartition(".")[2] == "w_avg"
+        for name, network in networks.items()
+        for key, buffer in network.named_buffers()
+        if key.rpartition(".")[2] == "w_avg" and name != "G_ema"
     ]
 
 

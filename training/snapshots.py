@@ -23,13 +23,15 @@ VIEW_SIZE = 256
 
 
 def save_snapshot(path: str | Path, training_set_kwargs: dict | None, **networks) -> None:
-    """Writes `{training_set_kwargs, G, D, G_ema, augment_pipe}` as a pickle, atomically.
+    """Writes `{training_set_kwargs, G, D, G_ema, ..., augment_pipe}` as a pickle, atomically.
 
     Networks are stored in eval mode, without gradients, on the CPU. The same networks give the
     same bytes.
     """
     data = {"training_set_kwargs": plain_numbers(training_set_kwargs)}
-    for name in ("G", "D", "G_ema", "augment_pipe"):
+    published = ("G", "D", "G_ema")
+    others = [name for name in networks if name not in (*published, "augment_pipe")]
+    for name in (*published, *others, "augment_pipe"):
         module = networks.get(name)
         data[name] = None if module is None else detached(module)
     with replacing(path) as temporary, open(temporary, "wb") as file:

@@ -14,16 +14,19 @@ STAND_INS = {"G": "G_ema", "G_ema": "G"}
 
 
 def start_from_snapshot(networks: Mapping[str, torch.nn.Module], source: str) -> None:
-    """Copies the parameters and buffers of G, D and G_ema that a file or web address has too.
+    """Copies the parameters and buffers of networks that a file or web address has too.
 
-    Where one of G and G_ema is missing the other stands in for it; without D, D stays as it is, and
-    a line says so. Raises OptionError where the file cannot be read, or does not fit.
+    Where one of G and G_ema is missing the other stands in for it; another network that is missing,
+    such as D, stays as it is, and a line says so. Raises OptionError where the file cannot be read,
+    or does not fit.
     """
     found = read_tensors(source)
-    for name in ("G", "D", "G_ema"):
+    for name in networks:
+        if name == "augment_pipe":  # its strength is an option
+            continue
         tensors = found.get(name, found.get(STAND_INS.get(name, "")))
-        if tensors is None and name == "D":
-            print(f"Warning: {source} has no D: D starts from nothing", file=sys.stderr)
+        if tensors is None:
+            print(f"Warning: {source} has no {name}: it starts from nothing", file=sys.stderr)
         else:
             _copy(tensors, networks[name], f"--resume={source}: {name}")
 
@@ -46,6 +49,7 @@ def _copy(tensors: Mapping[str, Tensor], network: torch.nn.Module, where: str) -
     common = [name for name in targets if name in tensors]
     if not common:
         raise OptionError(f"{where} has other tensors than this run's: it is another network")
+    tensors = {name: _without_leading_ones(tensors[name], targets[name]) for name in common}
     misfits = [name for name in common if tensors[name].shape != targets[name].shape]
     if misfits:
         name, more = misfits[0], f", and {len(misfits) - 1} more" if misfits[1:] else ""
@@ -56,3 +60,10 @@ def _copy(tensors: Mapping[str, Tensor], network: torch.nn.Module, where: str) -
         )
     for name in common:
         targets[name].copy_(tensors[name])
+
+
+def _without_leading_ones(tensor: Tensor, target: Tensor) -> Tensor:
+    """`tensor` in the shape of `target`, where they differ by dimensions of one in front: a learned
+    constant is stored with and without one."""
+    same = tensor.numel() == target.numel() and tensor.squeeze(0).shape == target.squeeze(0).shape
+    return tensor.reshape(target.shape) if same else tensor

@@ -66,16 +66,8 @@ def training_loop(
         start_from_snapshot(networks, config.resume_pkl)
     if config.compile == "generator":
         setup.compile_generator(G)
-    loss = dnnlib.util.construct_class_by_name(
-        G=G, D=D, augment_pipe=augment_pipe, **config.loss_kwargs
-    )
-    phases = make_phases(
-        loss,
-        config.G_opt_kwargs,
-        config.D_opt_kwargs,
-        config.G_reg_interval,
-        config.D_reg_interval,
-    )
+    loss = setup.make_loss(config, networks)
+    phases = make_phases(loss.trained(), config.optimizers, config.reg_intervals)
     tracked = setup.tracked_means(networks)
     guard = Guard({p.name: [name for name, _ in p.trained()] for p in phases}, config.nan_limit)
     ada = setup.make_ada(config, augment_pipe)

@@ -1,7 +1,9 @@
 """The EG3D generator (Chan et al. 2022, figure 4): backbone -> three feature planes -> volume
 rendering -> super-resolution."""
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,9 +13,11 @@ from torch_utils import persistence
 from training.cameras import Camera
 from training.networks_stylegan2 import FullyConnectedLayer, Generator
 from training.recomputation import run_drawing
+from training.views import FullView, View
 from training.volumetric_rendering.draws import Draws
+from training.volumetric_rendering.options import RenderingOptions
 from training.volumetric_rendering.ray_sampler import RaySampler
-from training.volumetric_rendering.renderer import ImportanceRenderer
+from training.volumetric_rendering.renderer import ImportanceRenderer, TriPlaneField
 
 PLANE_CHANNELS = 32
 PLANE_RESOLUTION = 256
@@ -67,6 +71,9 @@ class OSGDecoder(torch.nn.Module):
 class TriPlaneGenerator(torch.nn.Module):
     """z [N, z_dim], camera label c [N, 25] -> {'image', 'image_raw', 'image_depth'}.
 
+    `choices` of a class are entries of `rendering_kwargs` that say what is shown, the usual first.
+    Where `superresolution_module` is None the rendering itself is the picture.
+
     Args:
         img_resolution: side of the final picture.
         img_channels: recorded only; pictures have 3 channels.
@@ -78,6 +85,8 @@ class TriPlaneGenerator(torch.nn.Module):
         plane_resolution: side of the feature planes.
         synthesis_kwargs: options of the backbone's `SynthesisNetwork`.
     """
+
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def __init__(
         self,
@@ -117,20 +126,26 @@ class TriPlaneGenerator(torch.nn.Module):
             mapping_kwargs=mapping_kwargs,
             **synthesis_kwargs,
         )
-        self.superresolution = dnnlib.util.construct_class_by_name(
-            class_name=rendering_kwargs["superresolution_module"],
-            channels=PLANE_CHANNELS,
-            img_resolution=img_resolution,
-            sr_num_fp16_res=sr_num_fp16_res,
-            sr_antialias=rendering_kwargs["sr_antialias"],
-            **(sr_kwargs or {}),
-            **({} if w_dim == 512 else {"w_dim": w_dim}),
-        )
+        self.superresolution = self._superresolution(sr_num_fp16_res, sr_kwargs or {})
         decoder_options = dict(
             decoder_lr_mul=rendering_kwargs.get("decoder_lr_mul", 1),
             decoder_output_dim=PLANE_CHANNELS,
         )
         self.decoder = OSGDecoder(PLANE_CHANNELS, decoder_options)
+
+    def _superresolution(self, num_fp16_res: int, kwargs: Mapping) -> torch.nn.Module | None:
+        name = self.rendering_kwargs["superresolution_module"]
+        if name is None:
+            return None
+        return dnnlib.util.construct_class_by_name(
+            class_name=name,
+            channels=PLANE_CHANNELS,
+            img_resolution=self.img_resolution,
+            sr_num_fp16_res=num_fp16_res,
+            sr_antialias=self.rendering_kwargs["sr_antialias"],
+            **kwargs,
+            **({} if self.w_dim == 512 else {"w_dim": self.w_dim}),
+        )
 
     def __getstate__(self) -> dict:
         return {**vars(self), "_last_planes": None}  # a cache is neither saved nor copied
@@ -159,6 +174,33 @@ class TriPlaneGenerator(torch.nn.Module):
         planes = self.backbone.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
         return planes.unflatten(1, (3, PLANE_CHANNELS))
 
+    def field(
+        self,
+        planes: Tensor,
+        options: Mapping | RenderingOptions | None = None,
+        draws: Draws | None = None,
+    ) -> TriPlaneField:
+        """What `planes` returned, N scenes, as a function of world points; `options` take the place
+        of `rendering_kwargs`."""
+        options = self.rendering_kwargs if options is None else options
+        return self.renderer.field(planes, self.decoder, options, draws)
+
+    def march(
+        self,
+        planes: Tensor,
+        origins: Tensor,
+        directions: Tensor,
+        options: Mapping | RenderingOptions | None = None,
+        draws: Draws | None = None,
+        chunk: int | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays [N, M, 3] through what `planes` returned -> features [N, M, K], depth and opacity
+        [N, M, 1]; `chunk` rays of a scene at a time, default all."""
+        options = self.rendering_kwargs if options is None else options
+        return self.renderer(
+            planes, self.decoder, origins, directions, options, draws=draws, chunk=chunk
+        )
+
     def render(
         self,
         planes: Tensor,
@@ -168,37 +210,47 @@ class TriPlaneGenerator(torch.nn.Module):
         draws: Draws | None = None,
         options: dict | None = None,
         recompute: Collection[str] = (),
+        view: View | None = None,
+        chunk: int | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
-        """Renders planes [N, 3, 32, H, W] from cameras c [N, 25]; ws [N, L, w_dim] drive the
-        super-resolution; `options` take the place of `rendering_kwargs`. Returns the pictures of
-        `synthesis`. `recompute` names the parts, 'renderer' and 'sr', whose activations are not
-        kept for the backward pass but computed again."""
+        """Renders what `planes` returned from cameras c [N, 25].
+
+        Args:
+            ws: [N, L, w_dim], for the super-resolution.
+            neural_rendering_resolution: side of the whole picture's rendering.
+            options: take the place of `rendering_kwargs`.
+            recompute: the parts, 'renderer' and 'sr', whose activations are not kept for the
+                backward pass but computed again.
+            view: a part of the picture to render, without super-resolution; default all of it.
+            chunk: rays of a picture rendered at a time, default all.
+
+        Returns the pictures of `synthesis`.
+        """
         options = self.rendering_kwargs if options is None else options
-        side = neural_rendering_resolution or self.neural_rendering_resolution
-        camera = Camera.from_label(c)
-        rays = self.ray_sampler(camera.cam2world, camera.intrinsics, side)
+        whole = view is None
+        if view is None:
+            view = FullView(neural_rendering_resolution or self.neural_rendering_resolution)
+        rays = view.rays(Camera.from_label(c))
 
         def volume(draws: Draws | None, planes: Tensor, *rays: Tensor) -> tuple[Tensor, ...]:
-            return self.renderer(planes, self.decoder, *rays, options, draws=draws)
+            return self.march(planes, *rays, options, draws, chunk)
 
-        def as_image(values: Tensor) -> Tensor:
-            return values.transpose(1, 2).unflatten(2, (side, side)).contiguous()
-
-        again = "renderer" in recompute
-        features, depth, opacity = run_drawing(volume, draws, planes, *rays, again=again)
-        feature_image = as_image(features)
-        raw = feature_image[:, :3].clone()  # Super-resolution may add to it in place.
-        synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
-        if "sr" in recompute:
-            synthesis_kwargs["recompute"] = True
-        image = self.superresolution(raw, feature_image, ws, **synthesis_kwargs)
+        rendered = run_drawing(volume, draws, planes, *rays, again="renderer" in recompute)
+        features, depth, opacity = (as_image(values) for values in rendered)
+        raw = features[:, :3].clone()  # Super-resolution may add to it in place.
+        image = raw
+        if whole and self.superresolution is not None:
+            synthesis_kwargs["noise_mode"] = options["superresolution_noise_mode"]
+            if "sr" in recompute:
+                synthesis_kwargs["recompute"] = True
+            image = self.superresolution(raw, features, ws, **synthesis_kwargs)
         return {
             "image": image,
             "image_raw": raw,
-            "image_depth": as_image(depth),
-            "image_opacity": as_image(opacity),
-            "image_features": feature_image,
+            "image_depth": depth,
+            "image_opacity": opacity,
+            "image_features": features,
         }
 
     def synthesis(
@@ -211,6 +263,8 @@ class TriPlaneGenerator(torch.nn.Module):
         use_cached_backbone: bool = False,
         draws: Draws | None = None,
         recompute: Collection[str] = (),
+        view: View | None = None,
+        chunk: int | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
         """ws [N, num_ws, w_dim], rendering camera c [N, 25] -> pictures, nominally in [-1, 1].
@@ -221,7 +275,7 @@ class TriPlaneGenerator(torch.nn.Module):
             cache_backbone, use_cached_backbone: keep the planes on this object, reuse them. For
                 existing programs; `eg3d.Scene` does it without hidden state.
             draws: where the renderer's random numbers come from, default fresh ones.
-            recompute: see `render`.
+            recompute, view, chunk: see `render`.
             synthesis_kwargs: `noise_mode` ('random', 'const', 'none'; backbone only),
                 `force_fp32`, `fused_modconv`.
 
@@ -243,6 +297,8 @@ class TriPlaneGenerator(torch.nn.Module):
             neural_rendering_resolution,
             draws,
             recompute=recompute,
+            view=view,
+            chunk=chunk,
             **synthesis_kwargs,
         )
 
@@ -275,9 +331,7 @@ class TriPlaneGenerator(torch.nn.Module):
     ) -> dict[str, Tensor]:
         """As `sample`, from intermediate latents; the truncation arguments are ignored."""
         planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
-        return self.renderer.run_model(
-            planes, self.decoder, coordinates, directions, self.rendering_kwargs
-        )
+        return self.field(planes)(coordinates, directions)
 
     def forward(
         self,
@@ -302,3 +356,9 @@ class TriPlaneGenerator(torch.nn.Module):
             use_cached_backbone,
             **synthesis_kwargs,
         )
+
+
+def as_image(values: Tensor) -> Tensor:
+    """Values of rays [N, side^2, K], row by row, as pictures [N, K, side, side]."""
+    side = math.isqrt(values.shape[1])
+    return values.transpose(1, 2).unflatten(2, (side, side)).contiguous()

@@ -193,6 +193,8 @@ def test_derived_configuration_of_the_published_command():
         nan_limit=100,
         image_grid=None,
         rebalance=None,
+        method="eg3d",
+        extra_networks={},
     )
     assert (
         type(found["G_reg_interval"]) is float and type(found["loss_kwargs"]["r1_gamma"]) is float
@@ -454,7 +456,7 @@ def test_batch_must_divide_by_gpus():
 
 @pytest.mark.parametrize("name", ["gpus", "batch", "gamma"])
 def test_required_options(name):
-    values = dict(cfg="ffhq", gpus=1, batch=8, gamma=1.0)
+    values = dict(method="eg3d", cfg="ffhq", gpus=1, batch=8, gamma=1.0)
     with pytest.raises(OptionError, match=f"--{name} is required with --cfg=ffhq"):
         with_preset(dict(values, **{name: None}), set())
 

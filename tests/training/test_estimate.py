@@ -37,7 +37,7 @@ def run(tiny_config):
 
 def test_state(run):
     config, G, D = run
-    found = estimate(config, G, D, capacity=10**9)
+    found = estimate(config, dict(G=G, D=D), capacity=10**9)
     g, d = (sum(p.numel() for p in n.parameters()) for n in (G, D))
     assert found.parameters == {"G": g, "D": d}
     buffers = [sum(b.numel() for b in n.buffers()) for n in (G, D)]
@@ -50,15 +50,15 @@ def test_state(run):
 
 def test_fake_passes_count_the_same(run):
     config, G, D = run
-    real = count_activations(config, G, D, 4, fake=False)
-    assert count_activations(config, G, D, 4, fake=True) == real
-    eight, twelve = (count_activations(config, G, D, size) for size in (8, 12))
+    real = count_activations(config, dict(G=G, D=D), 4, fake=False)
+    assert count_activations(config, dict(G=G, D=D), 4, fake=True) == real
+    eight, twelve = (count_activations(config, dict(G=G, D=D), size) for size in (8, 12))
     for name in ("Gmain", "Dreg"):  # What a micro-batch is scaled by when one is chosen.
         assert twelve[name] - eight[name] == pytest.approx(eight[name] - real[name], rel=0.03)
     # Greg looks at 2,000 points an image, whatever their pictures' size.
     config.loss_kwargs["neural_rendering_resolution_final"] = 16
     config.loss_kwargs["neural_rendering_resolution_fade_kimg"] = 0.001
-    larger = count_activations(config, G, D, 4)
+    larger = count_activations(config, dict(G=G, D=D), 4)
     assert larger["Gmain"] > 1.2 * real["Gmain"] and larger["Greg"] == real["Greg"]
 
 
@@ -69,7 +69,7 @@ def test_nothing_changes(run, fake):
     misc._constants.clear()
     state = {k: v.clone() for n in (G, D) for k, v in n.state_dict().items()}
     numbers = torch.get_rng_state()
-    count_activations(config, G, D, 4, fake=fake)
+    count_activations(config, dict(G=G, D=D), 4, fake=fake)
     assert torch.equal(numbers, torch.get_rng_state())
     assert all(torch.equal(v, state[k]) for n in (G, D) for k, v in n.state_dict().items())
     assert all(p.grad is None and not p.requires_grad for n in (G, D) for p in n.parameters())
@@ -80,7 +80,7 @@ def test_nothing_changes(run, fake):
 def test_an_independent_count(run):
     """A step of G by hand needs as much, within what the order of deletions makes."""
     config, G, D = run
-    counted = count_activations(config, G, D, 4)["Gmain"]
+    counted = count_activations(config, dict(G=G, D=D), 4)["Gmain"]
     G.requires_grad_(True)
     z, c = torch.randn(4, G.z_dim), torch.zeros(4, 25)
     c[:, [0, 5, 10, 15, 16, 20, 24]] = 1
@@ -131,12 +131,12 @@ def test_advice(run):
 
 def test_choosing_by_counting(run):
     config, G, D = run
-    found = estimate(config, G, D, capacity=0)
+    found = estimate(config, dict(G=G, D=D), capacity=0)
     eight = found.state + 2 * max(found.activations.values())
-    assert choose_batch_gpu(config, G, D, capacity=int(eight / 0.75) + 9) == 8
-    assert choose_batch_gpu(config, G, D, capacity=eight) == 4
+    assert choose_batch_gpu(config, dict(G=G, D=D), capacity=int(eight / 0.75) + 9) == 8
+    assert choose_batch_gpu(config, dict(G=G, D=D), capacity=eight) == 4
     with pytest.raises(OptionError, match="auto: 0.0 GB do not suffice for --batch-gpu=4: use"):
-        choose_batch_gpu(config, G, D, capacity=found.peak)
+        choose_batch_gpu(config, dict(G=G, D=D), capacity=found.peak)
 
 
 def test_automatic_batch(run):
@@ -148,7 +148,7 @@ def test_automatic_batch(run):
 def test_announcement(run, monkeypatch):
     config, G, D = run
     loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
-    phases = make_phases(loss, config.G_opt_kwargs, config.D_opt_kwargs, 4, 16)
+    phases = make_phases(loss.trained(), config.optimizers, dict(G=4, D=16))
     lines = announce(config, phases, gpus=2)
     assert [line.split(":")[0].strip() for line in lines[:2]] == ["Parameters", "Memory"]
     assert "s/kimg" in lines[3] and lines[4].endswith("for 0.016 kimg")

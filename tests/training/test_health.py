@@ -46,14 +46,14 @@ class World(torch.nn.Module):
     def planes(self, ws, noise_mode):
         return ws[:, :3, None, None, None]
 
-    def renderer(self, planes, decoder, origins, directions, options, draws):
+    def march(self, planes, origins, directions, options, draws):
         numbers = planes[:, :, 0, 0, 0].unsqueeze(1)
 
         def field(points, directions):
             sigma = self.solid(points, numbers).unsqueeze(-1)
             return {"rgb": self.colour(points, numbers), "sigma": sigma}
 
-        return render_rays(field, origins, directions, options, draws)
+        return render_rays(field, origins, directions, options, draws)[:3]
 
 
 def within(condition, density=1000.0):

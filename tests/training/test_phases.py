@@ -1,23 +1,23 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
 from torch_utils import training_stats
-from training.loss import Batch, Term
+from training.loss import Batch, Term, Trainee
 from training.phases import Phase, make_ema, make_phases, run_phase, update_ema
 
 ADAM = dict(class_name="torch.optim.Adam", lr=0.01, betas=[0, 0.99], eps=1e-8)
 
 
-def fake_loss():
-    G, D = torch.nn.Linear(3, 1), torch.nn.Linear(2, 1)
-    terms = {name: (lambda batch, nimg: iter(())) for name in ("generator", "density")}
-    return SimpleNamespace(G=G, D=D, discriminator=terms["generator"], r1=terms["density"], **terms)
+def trainees():
+    def terms(batch, nimg):
+        yield from ()
+
+    networks = dict(G=torch.nn.Linear(3, 1), D=torch.nn.Linear(2, 1))
+    return [Trainee(name, network, terms, terms) for name, network in networks.items()]
 
 
 def test_phases_share_an_optimizer_and_scale_it():
-    phases = make_phases(fake_loss(), ADAM, ADAM, 4, 16)
+    phases = make_phases(trainees(), dict(G=ADAM, D=ADAM), dict(G=4, D=16))
     assert [p.name for p in phases] == ["Gmain", "Greg", "Dmain", "Dreg"]
     assert [p.interval for p in phases] == [1, 4, 1, 16]
     assert phases[0].opt is phases[1].opt and phases[2].opt is phases[3].opt
@@ -25,7 +25,7 @@ def test_phases_share_an_optimizer_and_scale_it():
 
 
 def test_without_an_interval_one_phase_does_both():
-    phases = make_phases(fake_loss(), ADAM, ADAM, None, 16)
+    phases = make_phases(trainees(), dict(G=ADAM, D=ADAM), dict(G=None, D=16))
     assert [p.name for p in phases] == ["Gboth", "Dmain", "Dreg"]
     assert len(phases[0].losses) == 2
     assert phases[0].opt.param_groups[0]["lr"] == 0.01

@@ -27,7 +27,7 @@ def phases():
     G, D = tiny_generator().train(), tiny_discriminator().train()
     G.rendering_kwargs |= dict(density_reg=0.25, reg_type="l1", density_reg_p_dist=0.004)
     loss = StyleGAN2Loss(G, D, neural_rendering_resolution_initial=8)
-    return make_phases(loss, ADAM, ADAM, 4, 16)
+    return make_phases(loss.trained(), dict(G=ADAM, D=ADAM), dict(G=4, D=16))
 
 
 def everything(phases):

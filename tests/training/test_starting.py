@@ -80,7 +80,7 @@ def test_what_is_missing_is_stood_in_for(fresh, part_of, capsys):
     assert_same(networks["G"], ema)
     assert_same(networks["G_ema"], ema)
     assert all(torch.equal(v, before[k]) for k, v in tensors(networks["D"]).items())
-    assert capsys.readouterr().err == f"Warning: {path} has no D: D starts from nothing\n"
+    assert capsys.readouterr().err == f"Warning: {path} has no D: it starts from nothing\n"
     path = part_of("G", "D")
     start_from_snapshot(networks, path)
     assert_same(networks["G_ema"], read_networks(path).records["G"])

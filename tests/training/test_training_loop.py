@@ -230,7 +230,7 @@ def test_a_step_waits_for_no_value(tiny_config, cars, arguments, monkeypatch):
     networks = setup.build_networks(config, data, meta)
     G, D = networks["G"], networks["D"]
     loss = dnnlib.util.construct_class_by_name(G=G, D=D, **config.loss_kwargs)
-    phases = make_phases(loss, config.G_opt_kwargs, config.D_opt_kwargs, 4, 16)
+    phases = make_phases(loss.trained(), config.optimizers, dict(G=4, D=16))
     shapes = ([4, 3, 32, 32], [4, 25], [4, 512], [4, 25])
     batch = Batch(*[torch.zeros(shape, device=meta) for shape in shapes])
     guard = Guard({phase.name: [] for phase in phases}, limit=0)

@@ -68,7 +68,9 @@ class TriPlaneField:
     the three planes (K = 3), or, if it declares `averages_planes = True`, their mean (K = 1),
     which takes two look-ups instead of three where two planes see the same coordinates.
     If it has `density(features) -> [N, P, 1]`, queries for densities alone use that. If it has
-    `two_layers()`, those four tensors are all of it, see `fused`, and kernels can take its place.
+    `two_layers()`, those four tensors and its `hidden_activation` and `color_activation` are all of
+    it, see `fused`, and kernels can take its place. If it declares `needs_points`, it is called
+    with `points=` too, in units of half the box.
     """
 
     def __init__(
@@ -125,6 +127,8 @@ class TriPlaneField:
         if kernels is not None:
             return kernels.query(points, want_rgb)
         features = self.features(points)
+        if getattr(self.decoder, "needs_points", False):
+            return self.decoder(features, directions, points=points * (2 / self.box_warp))
         if not want_rgb and hasattr(self.decoder, "density"):
             return {"sigma": self.decoder.density(features)}
         return self.decoder(features, directions)
@@ -155,10 +159,13 @@ def render_rays(
     draws = RandomDraws() if draws is None else draws
     near, far = ray_limits(origins, directions, options) if limits is None else limits
     rays, count = (origins, directions, near, far), origins.shape[1]
+    kernels = FusedField.of(field, origins) if isinstance(field, TriPlaneField) else None
+    if kernels is not None and not kernels.renders(options):
+        kernels = None
     if chunk is None or count <= chunk:
-        return _render(field, *rays, options, draws)
+        return _render(field, kernels, *rays, options, draws)
     parts = [
-        _render(field, *(_part(x, start, chunk) for x in rays), options, draws)
+        _render(field, kernels, *(_part(x, start, chunk) for x in rays), options, draws)
         for start in range(0, count, chunk)
     ]
     return Rendered(*(torch.cat(results, dim=1) for results in zip(*parts, strict=True)))
@@ -169,14 +176,13 @@ def _part(values, start, length):
     return values[:, start : start + length] if torch.is_tensor(values) else values
 
 
-def _render(field, origins, directions, near, far, options, draws) -> Rendered:
+def _render(field, kernels, origins, directions, near, far, options, draws) -> Rendered:
     rule = quadrature(options)
     coarse_count, fine_count = options.depth_resolution, options.depth_resolution_importance
     jitter = draws.coarse((*origins.shape[:2], coarse_count, 1), origins.detach())
     depths = coarse_depths(near, far, jitter, options)
     depths = depths.expand(*origins.shape[:2], coarse_count, 1)[..., 0]
-    kernels = FusedField.of(field, origins) if isinstance(field, TriPlaneField) else None
-    if kernels is not None and kernels.renders(options):
+    if kernels is not None:
         return kernels.render(origins, directions, depths, options, draws)
     colors, densities = _query(field, origins, directions, depths)
     if fine_count == 0:
@@ -276,12 +282,13 @@ class ImportanceRenderer(torch.nn.Module):
         ray_directions: torch.Tensor,
         rendering_options: dict | RenderingOptions,
         draws: Draws | None = None,
+        chunk: int | None = None,
     ) -> Rendering:
         """Planes [N, 3, C, H, W], rays [N, M, 3] -> features, depth and opacity as `render_rays`.
         draws None: random."""
         options = RenderingOptions.from_kwargs(rendering_options)
         field = self.field(planes, decoder, options, draws)
-        return render_rays(field, ray_origins, ray_directions, options, draws)[:3]
+        return render_rays(field, ray_origins, ray_directions, options, draws, chunk)[:3]
 
     def run_model(
         self,
