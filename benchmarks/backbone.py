@@ -22,6 +22,7 @@ from training.aware3d import aware3d_resolutions
 from training.networks_stylegan2 import SynthesisNetwork
 
 MB = 1e6
+SIZES = dict(w_dim=512, img_channels=96, num_fp16_res=0, conv_clamp=None)
 
 
 def backbones(side: int) -> dict[str, dict]:
@@ -51,8 +52,8 @@ def convolutions_of(name: str) -> Iterator[None]:
 def counted(side: int, batch: int, options: dict) -> dict[str, float]:
     """MB kept for the backward pass, and GFLOP of a forward pass, for each sample."""
     with FakeTensorMode(allow_non_fake_inputs=True):
-        G = SynthesisNetwork(512, side, 96, num_fp16_res=0, conv_clamp=None, **options)
-        ws = torch.empty(batch, G.num_ws, 512)
+        G = SynthesisNetwork(img_resolution=side, **SIZES, **options)
+        ws = torch.empty(batch, G.num_ws, G.w_dim)
         saved = saved_bytes(lambda: G(ws), [*G.parameters(), *G.buffers(), ws])
         with FlopCounterMode(display=False) as flops, torch.no_grad():
             G(ws)
@@ -61,8 +62,8 @@ def counted(side: int, batch: int, options: dict) -> dict[str, float]:
 
 def passes(side: int, batch: int, device: str, name: str, options: dict) -> dict[str, Callable]:
     """A forward pass, and one with gradients."""
-    G = SynthesisNetwork(512, side, 96, num_fp16_res=0, conv_clamp=None, **options).to(device)
-    ws = torch.randn(batch, G.num_ws, 512, device=device)
+    G = SynthesisNetwork(img_resolution=side, **SIZES, **options).to(device)
+    ws = torch.randn(batch, G.num_ws, G.w_dim, device=device)
 
     def forward():
         with convolutions_of(name):

@@ -10,7 +10,9 @@ from benchmarks import backbone as benchmark
 from training.networks_stylegan2 import SynthesisNetwork
 
 
-def test_table(tmp_path):
+def test_table(tmp_path, monkeypatch):
+    small = dict(w_dim=8, img_channels=6, channel_max=8)
+    monkeypatch.setattr(benchmark, "SIZES", {**benchmark.SIZES, **small})
     path = tmp_path / "x.json"
     arguments = ["--side=8", "--batch=1", "--repeats=2", f"--json={path}"]
     done = CliRunner().invoke(benchmark.main, arguments, catch_exceptions=False)
