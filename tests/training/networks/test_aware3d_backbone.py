@@ -279,6 +279,17 @@ def test_backbone_with_finer_planes_in_a_record():
         assert all(torch.equal(one, two) for one, two in zip(*planes, strict=True))
 
 
+def test_files_of_plain_networks_stay_as_they_were():
+    new = {"add_block", "retidx", "roll_out", "up"}
+    plain, stream = (
+        {name for module in backbone(name).modules() for name in vars(module)}
+        for name in ("plain", "dual")
+    )
+    assert new & plain == {"up"}  # of layers, as ever
+    assert new & stream == {"retidx", "roll_out", "up"}
+    assert all("up" not in vars(block) for block in backbone("plain").synthesis.children())
+
+
 def test_extra_axis_of_the_constant():
     """EG3D's files have [C, 4, 4], Mimic3D's [1, C, 4, 4], with a stream and without."""
     plain, stream = backbone("plain"), backbone("coarse_only")
