@@ -113,8 +113,12 @@ def group_of(name):
     return "mapping" if "mapping" in parts else parts[0]
 
 
-def norms_of(module):
-    return [0.0 if p.grad is None else p.grad.double().norm().item() for p in module.parameters()]
+def norms_of(module, order=()):
+    """The length of the gradient of each parameter, those named in `order` in that one."""
+    params = dict(module.named_parameters())
+    grads = [params[name].grad for name in order if name in params]
+    grads = grads or [p.grad for p in params.values()]
+    return [0.0 if grad is None else grad.double().norm().item() for grad in grads]
 
 
 def schedules_of(loss, nimg):
@@ -132,16 +136,17 @@ def off_the_kink(z):
     return z * (1 + 1e-5 * torch.randn(z.shape, generator=torch.Generator().manual_seed(2)))
 
 
-def compare(found, module, stats, progress, assert_scaled):
+def compare(found, module, stats, progress, assert_scaled, order):
     """Compares all recorded numbers of a phase, `found`, with gradients, reports and schedules;
-    returns what is reported by its name here."""
+    returns what is reported by its name here. `order` is that of the recorded lengths of
+    gradients."""
     names = dict(module.named_parameters())
     for key, expected in found.items():
         kind, _, name = key.partition("/")
         if kind == "grad":
             assert_scaled(names[name].grad, expected, 1e-4)
         elif kind == "gradnorm":
-            assert_scaled(norms_of(module), expected, 1e-4)
+            assert_scaled(norms_of(module, order), expected, 1e-4)
         elif kind == "group":
             parts = [p for n, p in names.items() if group_of(n) == name and p.grad is not None]
             norm = torch.tensor([p.grad.double().norm() for p in parts]).norm()
@@ -168,7 +173,9 @@ PHASES = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_phase_is_the_recorded_one(phase, make_loss, step, monkeypatch, assert_scaled):
+def test_phase_is_the_recorded_one(
+    phase, make_loss, step, monkeypatch, assert_scaled, recorded, state_of
+):
     network, terms, gain, options = PHASES[phase]
     loss = make_loss(**options)
     module, batch = getattr(loss, network), batch_of(step)
@@ -177,7 +184,8 @@ def test_phase_is_the_recorded_one(phase, make_loss, step, monkeypatch, assert_s
     with recorded_draws(monkeypatch):
         stats = accumulate(module, getattr(loss, terms)(batch, NIMG), gain)
     found = under(step, phase)
-    reported = compare(found, module, stats, schedules_of(loss, NIMG), assert_scaled)
+    progress, order = schedules_of(loss, NIMG), list(state_of(recorded))
+    reported = compare(found, module, stats, progress, assert_scaled, order)
     assert reported == stats.keys()
     if "w_avg" in found:
         assert_scaled(loss.G.backbone.mapping.w_avg, found["w_avg"])
@@ -193,7 +201,9 @@ def test_recorded_windows_are_those_drawn(make_loss, step, imitation, monkeypatc
         assert torch.equal(torch.cat([w.corners for w in drawn]), windows)
 
 
-def test_imitation_alone_is_the_recorded_one(make_loss, imitation, monkeypatch, assert_scaled):
+def test_imitation_alone_is_the_recorded_one(
+    make_loss, imitation, monkeypatch, assert_scaled, recorded, state_of
+):
     """With a judge that has no opinion only the distance has a gradient: none for what makes the
     2D branch's final picture."""
     loss = make_loss(patch_gan=0)
@@ -209,7 +219,8 @@ def test_imitation_alone_is_the_recorded_one(make_loss, imitation, monkeypatch, 
     z, c = imitation["z"], imitation["c"]
     with recorded_draws(monkeypatch):
         stats = accumulate(loss.G, loss.generator(Batch(c, c, z, c), NIMG))
-    compare(under(imitation, "imitation"), loss.G, stats, schedules_of(loss, NIMG), assert_scaled)
+    progress, order = schedules_of(loss, NIMG), list(state_of(recorded))
+    compare(under(imitation, "imitation"), loss.G, stats, progress, assert_scaled, order)
     for name in ("image_raw", "patch_image_raw", "patch_image", "patch_image_gr"):
         assert_scaled(seen[name].detach(), imitation[name])
     assert_scaled(stats["Loss/G/lpips"], imitation["distance"].flatten())
