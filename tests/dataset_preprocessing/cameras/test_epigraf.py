@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dataset_preprocessing.conversion.convert import ConversionError, convert
+from dataset_preprocessing.conversion.sources import open_source
 from training.cameras import Camera
 from training.dataset import ImageFolderDataset
 from training.label_file import parse_classes
@@ -116,6 +117,9 @@ def test_classes_go_along(epigraf, run, tmp_path):
     convert(labelled, tmp_path / "c", max_images=2)
     entries = json.loads((tmp_path / "c" / "dataset.json").read_text())["classes"]
     assert entries == [["00000/img00000000.png", 4], ["00000/img00000001.png", 0]]
+    source = open_source(labelled)
+    source.limit(2)
+    assert source.classes == [4, 0]
     names = [name for name, _ in entries]
     assert parse_classes(dict(classes=entries), names[::-1], "it").tolist() == [0, 4]
     with pytest.raises(ConversionError, match="shards have no place for the classes"):
