@@ -177,3 +177,14 @@ def test_gradients():
 def test_unknown_roll_out():
     with pytest.raises(ValueError, match=r"roll_out must be one of .*'s', 'w'\), not 'x'"):
         SynthesisBlock(4, 4, 8, 8, 3, is_last=True, roll_out="x")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("roll_out", ["b", "a", "s"])
+def test_on_a_gpu(assert_scaled, roll_out):
+    block = SynthesisBlock(8, 8, 16, 32, 8, is_last=True, conv_clamp=None, roll_out=roll_out)
+    x, ws = torch.randn(6, 8, 16, 16), torch.randn(2, 3, 16)
+    _, expected = block(x, None, ws, noise_mode="const")
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        _, found = block.cuda()(x.cuda(), None, ws.cuda(), noise_mode="const")
+    assert_scaled(found.cpu().detach(), expected.detach())
