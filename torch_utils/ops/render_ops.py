@@ -7,6 +7,7 @@ So colours, features and points never exist for all samples at once.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,33 @@ from .choice import use_triton
 from .registration import on_its_device
 from .triplane_ops import How, as_needed, decode_plain, empty_gradients, plain_gradients
 
-__all__ = ["MOST_SAMPLES", "composite", "composite_plain", "importance_depths", "ray_densities"]
+__all__ = [
+    "MOST_SAMPLES",
+    "Rule",
+    "composite",
+    "composite_plain",
+    "importance_depths",
+    "ray_densities",
+]
 
 MOST_SAMPLES = 128  # coarse or fine samples of a ray, that `importance_depths` has room for
+
+
+class Rule(NamedTuple):
+    """How densities along a ray become weights.
+
+    Args:
+        name: 'midpoint', where the pieces are the segments between samples, with the means of their
+            ends; or 'classic', where each sample stands for the piece to the next.
+        clamp: density = 'softplus' or 'relu' of raw density + bias.
+        bias: see there.
+        last_delta: of 'classic', length of the last sample's piece.
+    """
+
+    name: str = "midpoint"
+    clamp: str = "softplus"
+    bias: float = -1.0
+    last_delta: float = 1e10
 
 
 @torch.library.custom_op("eg3d::ray_densities", mutates_args=())
@@ -33,30 +58,44 @@ def ray_densities(
     directions: Tensor,
     depths: Tensor,
     axes: Sequence[int],
+    sizes: Sequence[int],
     scale: float,
     precision: str,
+    activation: str,
+    colouring: str,
 ) -> Tensor:
     """Raw densities [N, M, S] at depths [N, M, S] of rays [N, M, 3], without gradient; the rest as
     `triplane_ops.decode`. Kernels only."""
     from . import triplane_triton
 
     rays = (origins, directions, depths)
-    how = How(tuple(axes), scale, precision)
+    how = How(tuple(axes), tuple(sizes), scale, precision, activation, colouring)
     return triplane_triton.ray_densities(planes, (w1, b1, w2, b2), rays, how)
 
 
 @torch.library.custom_op("eg3d::importance_depths", mutates_args=())
 @on_its_device
-def importance_depths(depths: Tensor, sigma: Tensor, uniform: Tensor, centered: bool) -> Tensor:
+def importance_depths(
+    depths: Tensor,
+    sigma: Tensor,
+    uniform: Tensor,
+    centered: bool,
+    smoothing: bool,
+    rule: str,
+    clamp: str,
+    bias: float,
+    last_delta: float,
+) -> Tensor:
     """Coarse depths and raw densities [R, S], quantiles [R, S_f] -> all depths [R, S + S_f] in
     ascending order, without gradient; S from 4, both numbers up to `MOST_SAMPLES`.
 
-    The fine ones are dense where weight is; `centered` tells how that of an interval is spread:
-    over it, or half an interval nearer. Kernels only.
+    The fine ones are dense where weight is, blurred with `smoothing`; `centered` tells how that of
+    a segment is spread: over it, or half an interval nearer. Kernels only.
     """
     from . import render_importance_triton
 
-    return render_importance_triton.importance_depths(depths, sigma, uniform, centered)
+    how = (centered, smoothing, Rule(rule, clamp, bias, last_delta))
+    return render_importance_triton.importance_depths(depths, sigma, uniform, *how)
 
 
 @torch.library.custom_op("eg3d::composite", mutates_args=())
@@ -71,18 +110,28 @@ def composite(
     directions: Tensor,
     depths: Tensor,
     axes: Sequence[int],
+    sizes: Sequence[int],
     scale: float,
     precision: str,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums over the segments of rays of weight times colour [N, M, K], of weights [N, M], and of
-    weight times depth [N, M]. Depths [N, M, S] are constants; the rest as `triplane_ops.decode`."""
+    activation: str,
+    colouring: str,
+    rule: str,
+    clamp: str,
+    bias: float,
+    last_delta: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums over the pieces of rays of weight times colour [N, M, K], of weights [N, M], and of
+    weight times depth [N, M]; and the light [N, M] that is left, of the classic rule before the
+    last sample. Depths [N, M, S] are constants; the rest as `triplane_ops.decode` and `Rule`."""
     layers = (w1, b1, w2, b2)
+    how = How(tuple(axes), tuple(sizes), scale, precision, activation, colouring)
+    rule = Rule(rule, clamp, bias, last_delta)
     if not use_triton(planes):
-        return composite_plain(planes, *layers, origins, directions, depths, axes, scale)
+        return composite_plain(planes, *layers, origins, directions, depths, how, rule)
     from . import render_triton
 
     rays = (origins, directions, depths)
-    return render_triton.composite(planes, layers, rays, How(tuple(axes), scale, precision))
+    return render_triton.composite(planes, layers, rays, how, rule)
 
 
 @torch.library.custom_op("eg3d::composite_backward", mutates_args=())
@@ -101,19 +150,27 @@ def composite_backward(
     directions: Tensor,
     depths: Tensor,
     axes: Sequence[int],
+    sizes: Sequence[int],
     scale: float,
     precision: str,
+    activation: str,
+    colouring: str,
+    rule: str,
+    clamp: str,
+    bias: float,
+    last_delta: float,
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of planes, w1, b1, w2, b2, origins and directions; empty tensors for those not
     needed, except that those of the layers and those of the rays come together. `rest` [N, M] is
-    the sum of weight times its gradient over a ray. Kernels only."""
+    the sum of weights and of the light left times their gradients. Kernels only."""
     from . import render_triton
 
     grads, layers = (g_features, g_total, g_distance, rest), (w1, b1, w2, b2)
     rays = (origins, directions, depths)
-    how = How(tuple(axes), scale, precision)
-    return render_triton.composite_gradients(grads, planes, layers, rays, how, needed)
+    how = How(tuple(axes), tuple(sizes), scale, precision, activation, colouring)
+    rule = Rule(rule, clamp, bias, last_delta)
+    return render_triton.composite_gradients(grads, planes, layers, rays, how, rule, needed)
 
 
 def composite_plain(
@@ -125,71 +182,81 @@ def composite_plain(
     origins: Tensor,
     directions: Tensor,
     depths: Tensor,
-    axes: Sequence[int],
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The twin of `composite`. A segment absorbs 1 - exp(-softplus(mean density - 1) * length) of
-    the light, and 1e-10 of it passes whatever it is."""
+    how: How,
+    rule: Rule,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The twin of `composite`. A piece absorbs 1 - exp(-density * length) of the light, and 1e-10
+    of it passes whatever it is."""
     points = origins.unsqueeze(2) + depths.unsqueeze(-1) * directions.unsqueeze(2)
-    rgb, sigma = decode_plain(planes, w1, b1, w2, b2, points.flatten(1, 2), axes, scale)
+    rgb, sigma = decode_plain(planes, w1, b1, w2, b2, points.flatten(1, 2), how)
     rgb, sigma = rgb.unflatten(1, depths.shape[1:]), sigma.unflatten(1, depths.shape[1:])
-    thickness = F.softplus((sigma[..., 1:] + sigma[..., :-1]) / 2 - 1) * depths.diff(dim=-1)
-    absorbed = 1 - torch.exp(-thickness)
-    passed = (1 - absorbed) + 1e-10
-    light = F.pad(passed[..., :-1], (1, 0), value=1.0).cumprod(-1)
-    weights = absorbed * light
-    features = (weights.unsqueeze(-1) * (rgb[..., 1:, :] + rgb[..., :-1, :]) / 2).sum(-2)
-    distance = (weights * (depths[..., 1:] + depths[..., :-1]) / 2).sum(-1)
-    return features, weights.sum(-1), distance
+    lengths, at = depths.diff(dim=-1), depths
+    if rule.name == "midpoint":
+        rgb, sigma = (
+            (rgb[..., 1:, :] + rgb[..., :-1, :]) / 2,
+            (sigma[..., 1:] + sigma[..., :-1]) / 2,
+        )
+        at = (depths[..., 1:] + depths[..., :-1]) / 2
+    else:
+        lengths = F.pad(lengths, (0, 1), value=rule.last_delta)
+    density = (F.softplus if rule.clamp == "softplus" else F.relu)(sigma + rule.bias)
+    absorbed = 1 - torch.exp(-density * lengths)
+    light = F.pad((1 - absorbed) + 1e-10, (1, 0), value=1.0).cumprod(-1)
+    weights = absorbed * light[..., :-1]
+    features = (weights.unsqueeze(-1) * rgb).sum(-2)
+    left = light[..., -1 if rule.name == "midpoint" else -2]
+    return features, weights.sum(-1), (weights * at).sum(-1), left.clone()
 
 
 @ray_densities.register_fake
-def _(planes, w1, b1, w2, b2, origins, directions, depths, axes, scale, precision):
+def _(planes, w1, b1, w2, b2, origins, directions, depths, *how):
     return depths.new_empty(depths.shape)
 
 
 @importance_depths.register_fake
-def _(depths, sigma, uniform, centered):
+def _(depths, sigma, uniform, *how):
     return depths.new_empty(depths.shape[0], depths.shape[1] + uniform.shape[1])
 
 
 @composite.register_fake
-def _(planes, w1, b1, w2, b2, origins, directions, depths, axes, scale, precision):
+def _(planes, w1, b1, w2, b2, origins, directions, depths, *how):
     n, m = depths.shape[:2]
-    return depths.new_empty(n, m, len(b2) - 1), depths.new_empty(n, m), depths.new_empty(n, m)
+    return depths.new_empty(n, m, len(b2) - 1), *(depths.new_empty(n, m) for _ in range(3))
 
 
 @composite_backward.register_fake
 def _(
     g_features, g_total, g_distance, rest,
-    planes, w1, b1, w2, b2, origins, directions, depths, axes, scale, precision, needed,
+    planes, w1, b1, w2, b2, origins, directions, depths, *how,
 ):  # fmt: skip
-    return empty_gradients((planes, w1, b1, w2, b2, origins, directions), needed)
+    return empty_gradients((planes, w1, b1, w2, b2, origins, directions), how[-1])
 
 
 def _save(ctx, inputs, output) -> None:
-    *tensors, axes, scale, precision = inputs
+    tensors, (axes, sizes, *rest) = inputs[:8], inputs[8:]
     ctx.save_for_backward(*tensors, *output)
-    ctx.how = How(tuple(axes), scale, precision)
+    split = len(How._fields) - 2
+    ctx.how = How(tuple(axes), tuple(sizes), *rest[:split])
+    ctx.rule = Rule(*rest[split:])
 
 
 def _gradients(ctx, *grads):
-    *inputs, depths, features, total, distance = ctx.saved_tensors
+    *inputs, depths, features, total, distance, left = ctx.saved_tensors
     needed = list(ctx.needs_input_grad[:7])
     if torch.is_grad_enabled() or not use_triton(depths):
         found = plain_gradients(
-            lambda *inputs: composite_plain(*inputs, depths, ctx.how.axes, ctx.how.scale),
+            lambda *inputs: composite_plain(*inputs, depths, ctx.how, ctx.rule),
             inputs,
             needed,
             grads,
         )
     else:
-        sums = (features, total.unsqueeze(-1), distance.unsqueeze(-1))
-        parts = zip(sums, (grads[0], *(g.unsqueeze(-1) for g in grads[1:])), strict=True)
+        results = (features, *(x.unsqueeze(-1) for x in (total, distance, left)))
+        parts = zip(results, (grads[0], *(g.unsqueeze(-1) for g in grads[1:])), strict=True)
         rest = sum((x * g).sum(-1) for x, g in parts)
-        found = composite_backward(*grads, rest, *inputs, depths, *ctx.how, needed)
+        found = composite_backward(*grads[:3], rest, *inputs, depths, *ctx.how, *ctx.rule, needed)
         found = as_needed(found, inputs, needed)
-    return *found, None, None, None, None
+    return *found, *[None] * (1 + len(ctx.how) + len(ctx.rule))
 
 
 composite.register_autograd(_gradients, setup_context=_save)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from . import triplane_device as device
 from .compile_gate import CompileCase
+from .render_ops import Rule
 from .triplane_ops import How, empty_gradients
 from .triplane_triton import (
-    AXES,
     INPUTS,
+    KINDS,
     PRODUCTS,
-    PUBLISHED,
     Layers,
     Rays,
     backward,
@@ -52,15 +52,16 @@ def load_rays(origins, directions, ray, inside, scale):
 @triton.jit
 def decode_at(
     planes, rays, t, inside, layers,
-    AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr, PRECISION: tl.constexpr,
+    AXES: tl.constexpr, SIZES: tl.constexpr, C: tl.constexpr,
+    ACTIVATION: tl.constexpr, COLOURING: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Colours [BLOCK, COLOURS] and densities [BLOCK] at depths t [BLOCK] of rays."""
     ox, oy, oz, dx, dy, dz = rays
     w1, b1, w_sigma, b_sigma, w2, b2 = layers
     x, y, z = ox + t * dx, oy + t * dy, oz + t * dz
-    features = device.gather(planes, x, y, z, inside, AXES, H, W, C)
-    hidden = device.softplus(device.hidden_layer(features, w1, b1, PRECISION))
-    colours = device.widened(device.colour_sigmoid(hidden, w2, b2, PRECISION))
+    features = device.gather(planes, x, y, z, inside, AXES, SIZES, C)
+    hidden = device.activate(device.hidden_layer(features, w1, b1, PRECISION), ACTIVATION)
+    colours = device.colour(hidden, w2, b2, COLOURING, PRECISION)
     return colours, device.density(hidden, w_sigma, b_sigma)
 
 
@@ -68,19 +69,21 @@ def decode_at(
 def composite_forward(
     planes, w1, b1, w2, b2,
     origins, directions, depths,
-    features, total, distance,
-    count, samples, scale,
-    AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
-    HIDDEN: tl.constexpr, COLOURS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    features, total, distance, left,
+    count, samples, scale, bias, last_delta,
+    AXES: tl.constexpr, SIZES: tl.constexpr, TEXELS: tl.constexpr, C: tl.constexpr,
+    HIDDEN: tl.constexpr, COLOURS: tl.constexpr,
+    ACTIVATION: tl.constexpr, COLOURING: tl.constexpr, RULE: tl.constexpr, CLAMP: tl.constexpr,
+    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Of `count` rays a scene: sums over segments of weight times colour [N, count, COLOURS], of
-    weights, and of weight times depth, [N, count] each."""
+    """Of `count` rays a scene: sums over pieces of weight times colour [N, count, COLOURS], of
+    weights, of weight times depth, and the light that is left, [N, count] each."""
     scene = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     ray = scene * count + at
     layers = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
-    planes += scene * ((len(AXES) // 2) * H * W * C)
+    planes += scene * (TEXELS * C)
     rays = load_rays(origins, directions, ray, inside, scale)
     depths += ray * samples
 
@@ -89,19 +92,28 @@ def composite_forward(
     sum_depths = tl.zeros([BLOCK], tl.float32)
     light = tl.full([BLOCK], 1.0, tl.float32)
     t = tl.load(depths, mask=inside, other=0.0)
-    colours, density = decode_at(planes, rays, t, inside, layers, AXES, H, W, C, PRECISION)
+    colours, density = decode_at(
+        planes, rays, t, inside, layers, AXES, SIZES, C, ACTIVATION, COLOURING, PRECISION
+    )
     for k in range(1, samples):
         next_t = tl.load(depths + k, mask=inside, other=0.0)
         next_colours, next_density = decode_at(
-            planes, rays, next_t, inside, layers, AXES, H, W, C, PRECISION
+            planes, rays, next_t, inside, layers, AXES, SIZES, C, ACTIVATION, COLOURING, PRECISION
         )
-        absorbed, passed = device.absorption(density, next_density, next_t - t)
+        raw = device.of_piece(density, next_density, RULE)
+        absorbed, passed = device.absorption(raw, next_t - t, bias, CLAMP)
         weight = absorbed * light
-        sum_colours += (weight * 0.5)[:, None] * (colours + next_colours)
+        sum_colours += weight[:, None] * device.of_piece(colours, next_colours, RULE)
         sum_weights += weight
-        sum_depths += weight * ((t + next_t) * 0.5)
+        sum_depths += weight * device.of_piece(t, next_t, RULE)
         light *= passed
         t, colours, density = next_t, next_colours, next_density
+    tl.store(left + ray, light, mask=inside)
+    if RULE == "classic":
+        weight = device.absorption(density, last_delta, bias, CLAMP)[0] * light
+        sum_colours += weight[:, None] * colours
+        sum_weights += weight
+        sum_depths += weight * t
     tl.store(total + ray, sum_weights, mask=inside)
     tl.store(distance + ray, sum_depths, mask=inside)
     offsets = (ray * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
@@ -114,24 +126,27 @@ def composite_backward(
     origins, directions, depths,
     g_features, g_total, g_distance, rest,
     shares, g_sigma,
-    count, samples, scale,
-    AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
-    HIDDEN: tl.constexpr, COLOURS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    count, samples, scale, bias, last_delta,
+    AXES: tl.constexpr, SIZES: tl.constexpr, TEXELS: tl.constexpr, C: tl.constexpr,
+    HIDDEN: tl.constexpr, COLOURS: tl.constexpr,
+    ACTIVATION: tl.constexpr, COLOURING: tl.constexpr, RULE: tl.constexpr, CLAMP: tl.constexpr,
+    BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Of every sample, [N, count, samples]: its share of the ray's colours, and the gradient of its
     density.
 
-    With q the gradient of a segment's weight w, E = exp(-thickness) and T the light before it,
-    d loss / d thickness = E T q - E / (E + 1e-10) * (sum of w q over later segments). The sum over
-    all segments, `rest` [N, count], follows from the forward pass's results, so that one pass front
-    to back is enough.
+    With q the gradient of a piece's weight w, E = exp(-thickness) and T the light before it,
+    d loss / d thickness = E T q - E / (E + 1e-10) * (sum of w q over later pieces). The sum over
+    all pieces and the light that is left, `rest` [N, count], follows from the forward pass's
+    results, so that one pass front to back is enough. The light that is left depends on all pieces
+    but the classic rule's last.
     """
     scene = tl.program_id(1).to(tl.int64)
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     ray = scene * count + at
     layers = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
-    planes += scene * ((len(AXES) // 2) * H * W * C)
+    planes += scene * (TEXELS * C)
     rays = load_rays(origins, directions, ray, inside, scale)
     offsets = (ray * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
     g_colours = tl.load(g_features + offsets, mask=inside[:, None], other=0.0)
@@ -145,44 +160,60 @@ def composite_backward(
     light = tl.full([BLOCK], 1.0, tl.float32)
     weight_before, slope_before = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     t = tl.load(depths, mask=inside, other=0.0)
-    colours, density = decode_at(planes, rays, t, inside, layers, AXES, H, W, C, PRECISION)
+    colours, density = decode_at(
+        planes, rays, t, inside, layers, AXES, SIZES, C, ACTIVATION, COLOURING, PRECISION
+    )
     value = tl.sum(colours * g_colours, 1)
     for k in range(1, samples):
         next_t = tl.load(depths + k, mask=inside, other=0.0)
         next_colours, next_density = decode_at(
-            planes, rays, next_t, inside, layers, AXES, H, W, C, PRECISION
+            planes, rays, next_t, inside, layers, AXES, SIZES, C, ACTIVATION, COLOURING, PRECISION
         )
         next_value = tl.sum(next_colours * g_colours, 1)
-        absorbed, passed = device.absorption(density, next_density, next_t - t)
+        raw = device.of_piece(density, next_density, RULE)
+        absorbed, passed = device.absorption(raw, next_t - t, bias, CLAMP)
         weight = absorbed * light
-        gain = (value + next_value) * 0.5 + g_weight + g_depth * ((t + next_t) * 0.5)
+        at_depth = g_depth * device.of_piece(t, next_t, RULE)
+        gain = device.of_piece(value, next_value, RULE) + g_weight + at_depth
         later -= weight * gain
         slope = (1.0 - absorbed) * (light * gain - later / passed)
-        slope *= 0.5 * (next_t - t) * tl.sigmoid((density + next_density) * 0.5 - 1.0)
-        tl.store(shares + (k - 1), (weight_before + weight) * 0.5, mask=inside)
-        tl.store(g_sigma + (k - 1), slope_before + slope, mask=inside)
+        slope *= (next_t - t) * device.density_slope(raw, bias, CLAMP)
+        if RULE == "midpoint":  # half of a piece's each to its ends
+            weight *= 0.5
+            slope *= 0.5
+            tl.store(shares + (k - 1), weight_before + weight, mask=inside)
+            tl.store(g_sigma + (k - 1), slope_before + slope, mask=inside)
+        else:
+            tl.store(shares + (k - 1), weight, mask=inside)
+            tl.store(g_sigma + (k - 1), slope, mask=inside)
         light *= passed
         t, value, density, weight_before, slope_before = (
             next_t, next_value, next_density, weight, slope
         )  # fmt: skip
-    tl.store(shares + (samples - 1), weight_before * 0.5, mask=inside)
+    if RULE == "classic":
+        absorbed, _ = device.absorption(density, last_delta, bias, CLAMP)
+        weight_before = absorbed * light
+        slope_before = (1.0 - absorbed) * light * (value + g_weight + g_depth * t)
+        slope_before *= last_delta * device.density_slope(density, bias, CLAMP)
+    tl.store(shares + (samples - 1), weight_before, mask=inside)
     tl.store(g_sigma + (samples - 1), slope_before, mask=inside)
 
 
 def composite(
-    planes: Tensor, layers: Layers, rays: Rays, how: How
-) -> tuple[Tensor, Tensor, Tensor]:
+    planes: Tensor, layers: Layers, rays: Rays, how: How, rule: Rule
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See `render_ops.composite`."""
     planes, layers, rays = stored(planes, how), dense(layers), dense(rays)
     n, count, samples = rays[2].shape
     features = rays[2].new_empty(n, count, len(layers[3]) - 1)
-    total, distance = rays[2].new_empty(n, count), rays[2].new_empty(n, count)
+    total, distance, left = (rays[2].new_empty(n, count) for _ in range(3))
     composite_forward[_grid(n, count)](
-        planes, *layers, *rays, features, total, distance, count, samples, how.scale,
+        planes, *layers, *rays, features, total, distance, left, count, samples, how.scale,
+        rule.bias, rule.last_delta, RULE=rule.name, CLAMP=rule.clamp,
         PRECISION=PRODUCTS[how.precision][0], **shape_constants(how, planes, layers),
         BLOCK=BLOCK, num_warps=WARPS, num_stages=1,
     )  # fmt: skip
-    return features, total, distance
+    return features, total, distance, left
 
 
 def composite_gradients(
@@ -191,6 +222,7 @@ def composite_gradients(
     layers: Layers,
     rays: Rays,
     how: How,
+    rule: Rule,
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """See `render_ops.composite_backward`."""
@@ -203,6 +235,7 @@ def composite_gradients(
     shares, g_sigma = torch.empty_like(rays[2]), torch.empty_like(rays[2])
     composite_backward[_grid(n, count)](
         planes, *layers, *rays, *grads, shares, g_sigma, count, samples, how.scale,
+        rule.bias, rule.last_delta, RULE=rule.name, CLAMP=rule.clamp,
         PRECISION=PRODUCTS[how.precision][0], **shape_constants(how, planes, layers),
         BLOCK=BLOCK, num_warps=WARPS, num_stages=STAGES[how.precision],
     )  # fmt: skip
@@ -217,15 +250,17 @@ def _grid(n: int, count: int) -> tuple[int, int]:
 
 
 def compile_cases() -> list[CompileCase]:
-    """Both kernels in each precision and with both kinds of axes."""
+    """Both kernels in each precision and of each kind."""
     cases = []
-    names = "features total distance g_features g_total g_distance rest shares g_sigma origins"
-    for (precision, (product, _)), (kind, axes) in itertools.product(
-        PRODUCTS.items(), AXES.items()
+    names = "features total distance left g_features g_total g_distance rest shares g_sigma origins"
+    for (precision, (product, _)), (kind, constants) in itertools.product(
+        PRODUCTS.items(), KINDS.items()
     ):
         planes = "*fp16" if precision == "float16" else "*fp32"
         types = dict(INPUTS, planes=planes, **dict.fromkeys(names.split(), "*fp32"))
-        constants = dict(PUBLISHED, AXES=axes, PRECISION=product, BLOCK=BLOCK)
+        types |= dict(bias="fp32", last_delta="fp32")
+        rule = "classic" if kind == "classic" else "midpoint"
+        constants = dict(constants, RULE=rule, CLAMP="softplus", PRECISION=product, BLOCK=BLOCK)
         for name, kernel, stages in (
             ("composite", composite_forward, 1),
             ("composite backward", composite_backward, STAGES[precision]),

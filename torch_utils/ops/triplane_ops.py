@@ -1,7 +1,7 @@
 """Features of planes at points, decoded, as one operator of `torch.library`.
 
-The decoder has two layers: colours = 1.002 sigmoid(o[1:]) - 0.001 and density = o[0] of
-o = w2 softplus(w1 f + b1) + b2, where f is the sum of the planes' bilinear features.
+The decoder has two layers: o = w2 activation(w1 f + b1) + b2, where f is the sum of the planes'
+bilinear features. Its density is o[0], its colours are 1.002 sigmoid(o[1:]) - 0.001 or o[1:].
 
 Plain PyTorch and kernels that decode a second time in the backward pass instead of keeping
 anything. Gradients of gradients go through the plain version.
@@ -17,23 +17,55 @@ from torch import Tensor
 from .choice import use_triton
 from .registration import on_its_device
 
-__all__ = ["PRECISIONS", "How", "decode", "decode_plain", "fits", "plain_gradients"]
+__all__ = [
+    "ACTIVATIONS",
+    "COLOURINGS",
+    "PRECISIONS",
+    "How",
+    "decode",
+    "decode_plain",
+    "fits",
+    "plain_gradients",
+    "unpacked",
+]
 
 # "float32" is as exact as plain float32, "tf32" rounds the factors of products to 10 bits as the
 # plain products do where that is allowed, "float16" keeps planes and factors in 16 bits.
 PRECISIONS = ("float32", "tf32", "float16")
 
 
+# Of the hidden layer; "lrelu" is leaky ReLU with slope 0.2 and gain sqrt 2.
+ACTIVATIONS = {
+    "softplus": F.softplus,
+    "lrelu": lambda x: F.leaky_relu(x, 0.2) * 2**0.5,
+}
+
+# What makes colours of outputs.
+COLOURINGS = {"sigmoid": lambda x: torch.sigmoid(x) * 1.002 - 0.001, "linear": lambda x: x}
+
+
 class How(NamedTuple):
-    """What kernels know of a field besides its tensors; see `decode`."""
+    """What kernels know of a field besides its tensors.
+
+    Args:
+        axes: which coordinates run along columns and rows of plane after plane, 2 P numbers.
+        sizes: the numbers of columns and rows of plane after plane.
+        scale: makes of points those of the cube [-1, 1]^3, over which the planes lie.
+        precision: one of `PRECISIONS`, of the kernels.
+        activation: one of `ACTIVATIONS`.
+        colouring: one of `COLOURINGS`.
+    """
 
     axes: tuple[int, ...]
+    sizes: tuple[int, ...]
     scale: float
-    precision: str
+    precision: str = "float32"
+    activation: str = "softplus"
+    colouring: str = "sigmoid"
 
 
 def fits(planes: Tensor, w1: Tensor, w2: Tensor) -> bool:
-    """Whether kernels can decode planes [N, P, C, H, W] with w1 [HIDDEN, C], w2 [1 + K, HIDDEN].
+    """Whether kernels can decode planes [N, T, C] with w1 [HIDDEN, C], w2 [1 + K, HIDDEN].
 
     Matrix units want powers of two from 16; tf32 needs compute capability 8. Sums of atomic
     additions depend on chance, so not where deterministic algorithms are asked for.
@@ -59,27 +91,28 @@ def decode(
     b2: Tensor,
     points: Tensor,
     axes: Sequence[int],
+    sizes: Sequence[int],
     scale: float,
     precision: str,
+    activation: str,
+    colouring: str,
     want_rgb: bool,
 ) -> tuple[Tensor, Tensor]:
     """Colours [N, Q, K] (none of them, [N, 0, K], unless wanted) and raw densities [N, Q].
 
     Args:
-        planes: [N, P, H, W, C], contiguous.
+        planes: [N, T, C], the texels of plane after plane, row after row; contiguous.
         w1, b1, w2, b2: [HIDDEN, C], [HIDDEN], [1 + K, HIDDEN], [1 + K].
         points: [N, Q, 3].
-        axes: which coordinates run along columns and rows of plane after plane, 2 P numbers.
-        scale: makes of points those of the cube [-1, 1]^3, over which the planes lie.
-        precision: one of `PRECISIONS`, of the kernels.
+        axes and what follows: see `How`.
     """
     layers = (w1, b1, w2, b2)
+    how = How(tuple(axes), tuple(sizes), scale, precision, activation, colouring)
     if not use_triton(planes):
-        rgb, sigma = decode_plain(planes, *layers, points, axes, scale)
+        rgb, sigma = decode_plain(planes, *layers, points, how)
         return (rgb if want_rgb else rgb[:, :0]).contiguous(), sigma.contiguous()
     from . import triplane_triton
 
-    how = How(tuple(axes), scale, precision)
     return triplane_triton.decode(planes, layers, points, how, want_rgb)
 
 
@@ -95,15 +128,19 @@ def decode_backward(
     b2: Tensor,
     points: Tensor,
     axes: Sequence[int],
+    sizes: Sequence[int],
     scale: float,
     precision: str,
+    activation: str,
+    colouring: str,
     needed: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of planes, w1, b1, w2, b2 and points; empty tensors for those not needed, except
     that those of the layers come together. Without `g_rgb` colours do not count. Kernels only."""
     from . import triplane_triton
 
-    layers, how = (w1, b1, w2, b2), How(tuple(axes), scale, precision)
+    layers = (w1, b1, w2, b2)
+    how = How(tuple(axes), tuple(sizes), scale, precision, activation, colouring)
     return triplane_triton.decode_gradients(g_rgb, g_sigma, planes, layers, points, how, needed)
 
 
@@ -114,19 +151,28 @@ def decode_plain(
     w2: Tensor,
     b2: Tensor,
     points: Tensor,
-    axes: Sequence[int],
-    scale: float,
+    how: How,
 ) -> tuple[Tensor, Tensor]:
     """The twin of `decode`: (colours [N, Q, K], densities [N, Q])."""
-    points = points * scale
+    points = points * how.scale
     features = 0
-    for plane, column, row in zip(planes.unbind(1), axes[::2], axes[1::2], strict=True):
+    axes = zip(how.axes[::2], how.axes[1::2], strict=True)
+    for plane, (column, row) in zip(unpacked(planes, how), axes, strict=True):
         at = torch.stack([points[..., column], points[..., row]], dim=-1)
-        texels = plane.permute(0, 3, 1, 2).to(points.dtype)
-        found = F.grid_sample(texels, at.unsqueeze(1), align_corners=False)
+        found = F.grid_sample(plane.to(points.dtype), at.unsqueeze(1), align_corners=False)
         features = features + found.squeeze(2).transpose(1, 2)
-    out = F.linear(F.softplus(F.linear(features, w1, b1)), w2, b2)
-    return torch.sigmoid(out[..., 1:]) * 1.002 - 0.001, out[..., 0]
+    out = F.linear(ACTIVATIONS[how.activation](F.linear(features, w1, b1)), w2, b2)
+    return COLOURINGS[how.colouring](out[..., 1:]), out[..., 0]
+
+
+def unpacked(planes: Tensor, how: How) -> list[Tensor]:
+    """Packed planes [N, T, C] -> each as [N, C, H, W]."""
+    sides = list(zip(how.sizes[::2], how.sizes[1::2], strict=True))
+    parts = planes.split([width * height for width, height in sides], dim=1)
+    return [
+        part.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        for part, (width, height) in zip(parts, sides, strict=True)
+    ]
 
 
 def plain_gradients(
@@ -152,15 +198,16 @@ def plain_gradients(
 
 
 @decode.register_fake
-def _(planes, w1, b1, w2, b2, points, axes, scale, precision, want_rgb):
+def _(planes, w1, b1, w2, b2, points, *how):
+    want_rgb = how[-1]
     n, count = points.shape[:2]
     rgb = points.new_empty(n, count if want_rgb else 0, w2.shape[0] - 1)
     return rgb, points.new_empty(n, count)
 
 
 @decode_backward.register_fake
-def _(g_rgb, g_sigma, planes, w1, b1, w2, b2, points, axes, scale, precision, needed):
-    return empty_gradients((planes, w1, b1, w2, b2, points), needed)
+def _(g_rgb, g_sigma, planes, w1, b1, w2, b2, points, *how):
+    return empty_gradients((planes, w1, b1, w2, b2, points), how[-1])
 
 
 def empty_gradients(inputs: Sequence[Tensor], needed: Sequence[bool]) -> list[Tensor]:
@@ -182,10 +229,10 @@ def as_needed(
 
 
 def _save(ctx, inputs, output) -> None:
-    *tensors, axes, scale, precision, _ = inputs
+    tensors, (axes, sizes, *rest, _) = inputs[:6], inputs[6:]
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors)
-    ctx.how = How(tuple(axes), scale, precision)
+    ctx.how = How(tuple(axes), tuple(sizes), *rest)
 
 
 def _gradients(ctx, g_rgb, g_sigma):
@@ -197,7 +244,7 @@ def _gradients(ctx, g_rgb, g_sigma):
     if torch.is_grad_enabled() or not use_triton(inputs[0]):
         first = 0 if g_rgb is not None else 1
         found = plain_gradients(
-            lambda *inputs: decode_plain(*inputs, ctx.how.axes, ctx.how.scale)[first:],
+            lambda *inputs: decode_plain(*inputs, ctx.how)[first:],
             inputs,
             needed,
             (g_rgb, g_sigma)[first:],
@@ -205,7 +252,7 @@ def _gradients(ctx, g_rgb, g_sigma):
     else:
         found = decode_backward(g_rgb, g_sigma, *inputs, *ctx.how, needed)
         found = as_needed(found, inputs, needed)
-    return *found, None, None, None, None
+    return *found, *[None] * (1 + len(ctx.how))
 
 
 decode.register_autograd(_gradients, setup_context=_save)

@@ -63,8 +63,9 @@ def decode_forward(
     points, directions, depths,
     rgb, sigma,
     count, samples, scale,
-    AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
-    HIDDEN: tl.constexpr, COLOURS: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
+    AXES: tl.constexpr, SIZES: tl.constexpr, TEXELS: tl.constexpr, C: tl.constexpr,
+    HIDDEN: tl.constexpr, COLOURS: tl.constexpr,
+    ACTIVATION: tl.constexpr, COLOURING: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Colours [N, count, COLOURS], unless `rgb` is None, and raw densities [N, count]."""
     scene = tl.program_id(1).to(tl.int64)
@@ -72,14 +73,14 @@ def decode_forward(
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     w1, b1, w_sigma, b_sigma, w2, b2 = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
-    planes += scene * ((len(AXES) // 2) * H * W * C)
+    planes += scene * (TEXELS * C)
 
     x, y, z = positions(points, directions, depths, first, at, inside, samples, scale)
-    features = device.gather(planes, x, y, z, inside, AXES, H, W, C)
-    hidden = device.softplus(device.hidden_layer(features, w1, b1, PRECISION))
+    features = device.gather(planes, x, y, z, inside, AXES, SIZES, C)
+    hidden = device.activate(device.hidden_layer(features, w1, b1, PRECISION), ACTIVATION)
     tl.store(sigma + first + at, device.density(hidden, w_sigma, b_sigma), mask=inside)
     if rgb is not None:
-        colours = device.widened(device.colour_sigmoid(hidden, w2, b2, PRECISION))
+        colours = device.colour(hidden, w2, b2, COLOURING, PRECISION)
         offsets = ((first + at) * COLOURS)[:, None] + tl.arange(0, COLOURS)[None, :]
         tl.store(rgb + offsets, colours, mask=inside[:, None])
 
@@ -91,8 +92,9 @@ def decode_backward(
     g_rgb, shares, g_sigma,
     g_planes, g_layers, g_points, g_directions,
     count, samples, scale,
-    AXES: tl.constexpr, H: tl.constexpr, W: tl.constexpr, C: tl.constexpr,
-    HIDDEN: tl.constexpr, COLOURS: tl.constexpr, BLOCK: tl.constexpr,
+    AXES: tl.constexpr, SIZES: tl.constexpr, TEXELS: tl.constexpr, C: tl.constexpr,
+    HIDDEN: tl.constexpr, COLOURS: tl.constexpr,
+    ACTIVATION: tl.constexpr, COLOURING: tl.constexpr, BLOCK: tl.constexpr,
     PRECISION: tl.constexpr, GRADIENTS: tl.constexpr,
 ):  # fmt: skip
     """Gradients of what is not None: g_planes and rays are added to, g_points written, g_layers
@@ -106,7 +108,7 @@ def decode_backward(
     first = scene * count
     programs = tl.num_programs(0)
     w1, b1, w_sigma, b_sigma, w2, b2 = device.load_layers(w1, b1, w2, b2, C, HIDDEN, COLOURS)
-    volume = scene * ((len(AXES) // 2) * H * W * C)
+    volume = scene * (TEXELS * C)
     planes += volume
     sum_w1, sum_b1 = tl.zeros([HIDDEN, C], tl.float32), tl.zeros([HIDDEN], tl.float32)
     sum_w2, sum_b2 = tl.zeros([COLOURS, HIDDEN], tl.float32), tl.zeros([COLOURS], tl.float32)
@@ -116,21 +118,21 @@ def decode_backward(
         at = tile * BLOCK + tl.arange(0, BLOCK)
         inside = at < count
         x, y, z = positions(points, directions, depths, first, at, inside, samples, scale)
-        features = device.gather(planes, x, y, z, inside, AXES, H, W, C)
+        features = device.gather(planes, x, y, z, inside, AXES, SIZES, C)
         before = device.hidden_layer(features, w1, b1, PRECISION)
-        hidden = device.softplus(before)
+        hidden = device.activate(before, ACTIVATION)
 
         g_density = tl.load(g_sigma + first + at, mask=inside, other=0.0)
         g_hidden = g_density[:, None] * w_sigma[None, :]
         if g_rgb is not None:
             g_out = colour_gradients(g_rgb, shares, first, at, inside, samples, COLOURS)
-            sigmoid = device.colour_sigmoid(hidden, w2, b2, PRECISION)
-            g_out *= 1.002 * sigmoid * (1.0 - sigmoid)
+            if COLOURING == "sigmoid":
+                g_out *= device.colour_slope(hidden, w2, b2, PRECISION)
             g_hidden += device.multiply(g_out, tl.trans(w2), GRADIENTS)
             if g_layers is not None:
                 sum_w2 += device.multiply(tl.trans(g_out), hidden, GRADIENTS)
                 sum_b2 += tl.sum(g_out, 0)
-        g_before = g_hidden * tl.sigmoid(before)
+        g_before = g_hidden * device.activation_slope(before, ACTIVATION)
         if g_layers is not None:
             sum_w1 += device.multiply(tl.trans(g_before), features, GRADIENTS)
             sum_b1 += tl.sum(g_before, 0)
@@ -138,9 +140,9 @@ def decode_backward(
             sum_b_sigma += tl.sum(g_density, 0)
         g_features = device.multiply(g_before, tl.trans(w1), GRADIENTS)
         if g_planes is not None:
-            device.scatter(g_planes + volume, g_features, x, y, z, inside, AXES, H, W)
+            device.scatter(g_planes + volume, g_features, x, y, z, inside, AXES, SIZES)
         if g_points is not None:
-            slopes = device.slopes(planes, g_features, x, y, z, inside, AXES, H, W)
+            slopes = device.slopes(planes, g_features, x, y, z, inside, AXES, SIZES)
             give_points(slopes, g_points, g_directions, depths, first, at, inside, samples, scale)
 
     if g_layers is not None:
@@ -305,9 +307,16 @@ def dense(tensors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
 
 def shape_constants(how: How, planes: Tensor, layers: Layers) -> dict[str, object]:
     """Constants that all kernels of the renderer have."""
-    height, width, channels = planes.shape[2:]
-    hidden, outputs = len(layers[1]), len(layers[3])
-    return dict(AXES=how.axes, H=height, W=width, C=channels, HIDDEN=hidden, COLOURS=outputs - 1)
+    return dict(
+        AXES=how.axes,
+        SIZES=how.sizes,
+        TEXELS=planes.shape[1],
+        C=planes.shape[2],
+        HIDDEN=len(layers[1]),
+        COLOURS=len(layers[3]) - 1,
+        ACTIVATION=how.activation,
+        COLOURING=how.colouring,
+    )
 
 
 def _multiprocessors(where: torch.device) -> int:
@@ -316,23 +325,44 @@ def _multiprocessors(where: torch.device) -> int:
     return torch.cuda.get_device_properties(where).multi_processor_count
 
 
-PUBLISHED = dict(H=256, W=256, C=32, HIDDEN=64, COLOURS=32)
-AXES = {"legacy": (0, 1, 0, 2), "orthogonal": (0, 1, 0, 2, 2, 1)}
+def _kind(axes: str, sides: Sequence[int], colours: int, activation: str, colouring: str) -> dict:
+    """Constants of a case: planes of these sides, axes as letters of columns and rows."""
+    sizes = tuple(side for side in sides for _ in range(2))
+    return dict(
+        AXES=tuple("xyz".index(letter) for letter in axes),
+        SIZES=sizes,
+        TEXELS=sum(side**2 for side in sides),
+        C=32,
+        HIDDEN=64,
+        COLOURS=colours,
+        ACTIVATION=activation,
+        COLOURING=colouring,
+    )
+
+
+# What is compiled: EG3D's released models, its corrected axes, planes of two sides, and a field of
+# leaky ReLU and linear colours with the classic rule.
+KINDS = {
+    "legacy": _kind("xyxz", [256] * 2, 32, "softplus", "sigmoid"),
+    "orthogonal": _kind("xyxzzy", [256] * 3, 32, "softplus", "sigmoid"),
+    "two sets": _kind("xyyzzx" * 2, [256] * 3 + [512] * 3, 32, "softplus", "sigmoid"),
+    "classic": _kind("zyzxyx", [512] * 3, 32, "lrelu", "linear"),
+}
 INPUTS = dict.fromkeys("w1 b1 w2 b2 points directions depths".split(), "*fp32")
 INPUTS |= dict(count="i32", samples="i32", scale="fp32")
 
 
 def compile_cases() -> list[CompileCase]:
-    """Both kernels in each precision and with both kinds of axes, for points and for rays."""
+    """Both kernels in each precision and of each kind, for points and for rays."""
     cases = []
     names = "rgb sigma g_rgb shares g_sigma g_planes g_layers g_points g_directions".split()
     points = dict(directions=None, depths=None)
-    for (precision, (product, gradient)), (kind, axes) in itertools.product(
-        PRODUCTS.items(), AXES.items()
+    for (precision, (product, gradient)), (kind, constants) in itertools.product(
+        PRODUCTS.items(), KINDS.items()
     ):
         planes = "*fp16" if precision == "float16" else "*fp32"
         types = dict(INPUTS, planes=planes, **dict.fromkeys(names, "*fp32"))
-        shared = dict(PUBLISHED, AXES=axes, PRECISION=product)
+        shared = dict(constants, PRECISION=product)
         for what, absent in {"query": points, "densities of rays": dict(rgb=None)}.items():
             constants = dict(shared, BLOCK=FORWARD_BLOCK[precision], **absent)
             name = f"{what}, {precision} {kind}"

@@ -1,6 +1,6 @@
 """The renderer's kernels compile for GPUs that are not there, without spills.
 
-In processes of their own: in this one kernels are interpreted. Two of the shipped configurations;
+In processes of their own: in this one kernels are interpreted. Some of the shipped configurations;
 `python -m benchmarks.compile_gate` looks at all.
 """
 
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[3]
     [
         ("80,90,100", "composite, float16 legacy", 16, 16, 0),
         ("90", "render backward, float16 orthogonal", 16, 4, 16),
+        ("90", "composite, float16 classic", 16, 16, 0),
     ],
 )
 def test_no_spills(tmp_path, arch, only, load, store, atomic):

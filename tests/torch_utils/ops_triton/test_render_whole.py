@@ -5,15 +5,17 @@ import torch
 
 from torch_utils.ops import render_ops, triplane_ops
 from torch_utils.ops.choice import set_ops
+from torch_utils.ops.render_ops import Rule
 from training.triplane import OSGDecoder
 from training.volumetric_rendering import fused
-from training.volumetric_rendering.draws import GivenDraws
+from training.volumetric_rendering.draws import FixedDraws, GivenDraws
 from training.volumetric_rendering.fused import FusedField
 from training.volumetric_rendering.options import RenderingOptions
 from training.volumetric_rendering.renderer import (
     ImportanceRenderer,
     TriPlaneField,
     generate_planes,
+    render_rays,
 )
 
 OPTIONS = {
@@ -47,11 +49,11 @@ def decoder(parts, state_of):
 
 
 def render(renderer, planes, decoder, rays, options, draws, device):
-    """The three results on the CPU, and the same once more the plain way in float64."""
-    planes, *rays = (x.to(device) for x in (planes, *rays))
+    """Of sets of planes: three results on the CPU, and once more the plain way in float64."""
+    planes, rays = ([x.to(device) for x in some] for some in (planes, rays))
     fast = renderer(planes, decoder.to(device), *rays, options, draws)
     set_ops("torch")
-    planes, *rays = (x.cpu().double() for x in (planes, *rays))
+    planes, rays = ([x.cpu().double() for x in some] for some in (planes, rays))
     plain = renderer(planes, decoder.cpu().double(), *rays, options, draws)
     set_ops("triton")
     decoder.float()
@@ -103,7 +105,34 @@ def test_recorded_gradients(device, conformance, parts, decoder, assert_scaled):
         assert_scaled(parameter.grad.cpu(), recorded[f"grad_{name}"])
 
 
+class LinearDecoder(torch.nn.Module):
+    """Leaky ReLU between two layers, three linear colours."""
+
+    averages_planes = True
+    hidden_activation, color_activation = "lrelu", "linear"
+
+    def __init__(self, channels=16, hidden=16, colours=3):
+        super().__init__()
+        shapes = [(hidden, channels), (hidden,), (1 + colours, hidden), (1 + colours,)]
+        self.layers = torch.nn.ParameterList(torch.randn(shape) / 2 for shape in shapes)
+
+    def two_layers(self):
+        return tuple(self.layers)
+
+    def forward(self, features, directions=None):
+        w1, b1, w2, b2 = self.layers
+        hidden = torch.nn.functional.leaky_relu(features[:, 0] @ w1.T + b1, 0.2) * 2**0.5
+        out = hidden @ w2.T + b2
+        return {"rgb": out[..., 1:], "sigma": out[..., :1]}
+
+
+CLASSIC = {"ray_marcher": "classic", "importance_smoothing": False, "density_bias": 0.0}
 MODES = {
+    "classic, linear": dict(CLASSIC, linear=True, plane_axes="xy_xz_yz", white_back=True),
+    "classic, jitter in bins": dict(CLASSIC, depth_jitter="bins", last_delta=1e-3),
+    "relu, no smoothing": dict(clamp_mode="relu", density_bias=0.5, importance_smoothing=False),
+    "two sets, aligned corners": dict(sides=(8, 8), plane_align_corners=True),
+    "two sets": dict(sides=(6, 9), plane_axes="cyclic"),
     "exact limits, five and three": dict(
         AUTO, ray_limits="exact", depth_resolution=5, depth_resolution_importance=3
     ),
@@ -116,11 +145,14 @@ MODES = {
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_gives_the_plain_numbers(mode, device):
+def test_every_mode_gives_the_plain_numbers(mode, device, monkeypatch):
+    rendered, original = [], FusedField.render
+    monkeypatch.setattr(FusedField, "render", lambda *a: rendered.append(1) or original(*a))
     changes = {"depth_resolution": 6, "depth_resolution_importance": 4, **MODES[mode]}
     axes, away = changes.pop("plane_axes", "legacy"), changes.pop("away", False)
+    linear, sides = changes.pop("linear", False), changes.pop("sides", (8,))
+    planes = [torch.randn(1, 3, 16, side, side) * 3 for side in sides]
     options = {**OPTIONS, "ray_start": 0.8, "ray_end": 2.2, **changes}
-    planes = torch.randn(1, 3, 16, 8, 8) * 3
     origins = torch.randn(1, 3, 3) * 0.1 + torch.tensor([0, 0, 1.5])
     directions = torch.randn(1, 3, 3) * 0.1 + torch.tensor([0, 0, -1.0])
     directions[:, 1] = torch.tensor([1.0, 0.2, 0])  # misses the box
@@ -128,11 +160,12 @@ def test_every_mode_gives_the_plain_numbers(mode, device):
         origins = origins + 5
     directions = torch.nn.functional.normalize(directions, dim=-1)
     draws = GivenDraws(torch.rand(1, 3, changes["depth_resolution"], 1), torch.rand(3, 1))
-    decoder = make_decoder(16, 16, lr_mul=0.5)
+    decoder = LinearDecoder() if linear else make_decoder(16, 16, lr_mul=0.5)
     with torch.no_grad():
         found = render(
             ImportanceRenderer(axes), planes, decoder, (origins, directions), options, draws, device
         )
+    assert len(rendered) == 1, "once by kernels, and once the plain way"
     for fast, plain in zip(*found, strict=True):
         torch.testing.assert_close(fast, plain, atol=1e-5, rtol=0)
 
@@ -173,7 +206,7 @@ def test_query_has_the_numbers_of_the_rendering(device, parts, decoder, assert_s
         kernels = FusedField.of(field, points)
         sigma = render_ops.ray_densities(
             kernels.planes, *kernels.layers, points, torch.zeros_like(points),
-            torch.ones(*points.shape[:2], 1, device=device), kernels.axes, kernels.scale, "float32",
+            torch.ones(*points.shape[:2], 1, device=device), *kernels.how,
         )  # fmt: skip
     assert set(density) == {"sigma"}
     torch.testing.assert_close(density["sigma"], answer["sigma"])
@@ -194,7 +227,8 @@ def test_more_samples_than_a_program_holds(device, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "why", ["noise", "decoder", "width", "double", "deterministic", "choice", None]
+    "why",
+    ["noise", "decoder", "width", "double", "deterministic", "choice", "two scales", None],
 )
 def test_where_kernels_do_not_apply(why, device):
     decoder = make_decoder(24 if why == "width" else 16, 16)
@@ -205,12 +239,53 @@ def test_where_kernels_do_not_apply(why, device):
     if why == "choice":
         set_ops("torch")
     points = torch.zeros(1, 1, 3, dtype=torch.float64 if why == "double" else None, device=device)
-    field = TriPlaneField(planes, decoder.to(device), generate_planes(), 1, 0.1 * (why == "noise"))
+    aligned = why == "two scales"
+    sets = [planes, torch.zeros(1, 3, 16, 6, 6, device=device)] if aligned else planes
+    noise = 0.1 * (why == "noise")
+    field = TriPlaneField(sets, decoder.to(device), generate_planes(), 1, noise, None, aligned)
     try:
         torch.use_deterministic_algorithms(why == "deterministic", warn_only=True)
         assert (FusedField.of(field, points) is None) == (why is not None)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("changes", [{"density_noise": 0.1}, {"last_back": True}, {}])
+def test_what_the_classic_marcher_does_alone(changes, device, monkeypatch):
+    """Its noise and its last sample are not the kernels'; without them they do the work."""
+    calls = []
+    monkeypatch.setattr(FusedField, "render", lambda *a: calls.append(1) or 1 / 0)
+    planes, decoder = torch.randn(1, 3, 16, 4, 4, device=device), LinearDecoder().to(device)
+    rays = [torch.rand(1, 2, 3, device=device) for _ in range(2)]
+    options = {**OPTIONS, **CLASSIC, "depth_resolution_importance": 0, **changes}
+    try:
+        ImportanceRenderer()(planes, decoder, *rays, options)
+    except ZeroDivisionError:
+        pass
+    assert bool(calls) == (not changes)
+
+
+def test_chunks_by_kernels_have_the_numbers_of_the_whole(device):
+    field = TriPlaneField(
+        [torch.randn(1, 3, 16, side, side, device=device) for side in (4, 7)],
+        LinearDecoder().to(device), generate_planes("cyclic"), 1,
+    )  # fmt: skip
+    counts = {"depth_resolution": 4, "depth_resolution_importance": 2}
+    options = RenderingOptions(**{**OPTIONS, **CLASSIC, **counts})
+    rays = [torch.rand(1, 3, 3, device=device) for _ in range(2)]
+    with torch.no_grad():
+        whole, parts = (render_rays(field, *rays, options, FixedDraws(), n) for n in (None, 2))
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b)
+    assert whole.features.shape == (1, 3, 3)
+
+
+def test_unknown_activation_is_named(device):
+    decoder = LinearDecoder().to(device)
+    decoder.hidden_activation = "gelu"
+    planes, points = torch.zeros(1, 3, 16, 4, 4, device=device), torch.zeros(1, 1, 3, device=device)
+    with pytest.raises(ValueError, match="hidden_activation of LinearDecoder is 'gelu'.*'lrelu'"):
+        TriPlaneField(planes, decoder, generate_planes(), 1)(points, None)
 
 
 def test_precision(device):
@@ -219,7 +294,9 @@ def test_precision(device):
     decoder = make_decoder(16, 16).to(device)
 
     def chosen(planes):
-        return FusedField.of(TriPlaneField(planes, decoder, generate_planes(), 1), points).precision
+        return FusedField.of(
+            TriPlaneField(planes, decoder, generate_planes(), 1), points
+        ).how.precision
 
     products = torch.backends.cuda.matmul
     before, products.allow_tf32 = products.allow_tf32, False
@@ -237,11 +314,12 @@ def test_precision(device):
 def test_operators_are_registered_as_torch_wants(want_rgb):
     """Schemas, fake results, gradients: on the twins, which need no interpreter."""
     layers = [torch.randn(s, requires_grad=True) for s in ((16, 16), (16,), (17, 16), (17,))]
-    planes = torch.randn(1, 2, 4, 4, 16, requires_grad=True)
+    planes = torch.randn(1, 32, 16, requires_grad=True)
     points = torch.rand(1, 3, 3, requires_grad=True)
-    how = ([0, 1, 0, 2], 2.0, "float32")
+    how = ([0, 1, 0, 2], [4, 4, 4, 4], 2.0, "float32", "softplus", "sigmoid")
     torch.library.opcheck(triplane_ops.decode, (planes, *layers, points, *how, want_rgb))
     if want_rgb:
         depths = torch.sort(torch.rand(1, 3, 4))[0]
         rays = (points, torch.ones_like(points).requires_grad_(), depths)
-        torch.library.opcheck(render_ops.composite, (planes, *layers, *rays, *how))
+        arguments = (planes, *layers, *rays, *how, *Rule("classic", "relu", 0.5, 1e-3))
+        torch.library.opcheck(render_ops.composite, arguments)
