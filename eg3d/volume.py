@@ -4,7 +4,8 @@ On such a grid a plane's features are a table over two of the three axes, and th
 layer is linear: it is applied to the tables, whose sum at a point is then the hidden layer there.
 The softplus of a sum is log(1 + the product of the exponentials), and those are taken of the
 tables: what is left for each point and hidden unit is a product, a logarithm and its share in one
-row of the second layer. The numbers are those of `Scene.density` up to rounding.
+row of the second layer; for leaky ReLU a sum and a comparison. The numbers are those of
+`Scene.density` up to rounding.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eg3d.errors import InputError
-from training.triplane import OSGDecoder
+from training.volumetric_rendering.fused import activations_of, is_two_layers
 from training.volumetric_rendering.planes import AxisPair, lookup
 from training.volumetric_rendering.renderer import TriPlaneField
 
@@ -95,7 +96,8 @@ def density_volume(
     Args:
         border: share of the side to leave out at each face (`EMPTY` there), below 0.5; 0 for none.
         memory_mb: evaluate at once what takes so many megabytes, besides the volume and, for each
-            plane, a table of resolution^2 * 256 bytes. Default 8 on a CPU, 1024 on a GPU.
+            pair of axes that planes see, a table of resolution^2 * 256 bytes. Default 8 on a CPU,
+            1024 on a GPU.
         plain: look up every point, as `Scene.density` does, instead of using tables.
 
     Raises InputError.
@@ -109,7 +111,7 @@ def density_volume(
     inside = slice(empty, resolution - empty)
     ticks = torch.arange(resolution, dtype=torch.float64)[inside] * spacing - side / 2
 
-    tables = type(field.decoder) is OSGDecoder and not plain
+    tables = field.averages and is_two_layers(field.decoder) and not plain
     rows, bytes_a_point = (_from_tables if tables else _looked_up)(
         field, ticks.to(field.sets[0].planes)
     )
@@ -154,19 +156,16 @@ def _looked_up(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
 
 def _from_tables(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
     """The same from tables of the hidden layer."""
-    hidden_layer, _, output_layer = field.decoder.net
-    weight, bias = _affine(hidden_layer)
-    sigma_weight, sigma_bias = (parameter[0] for parameter in _affine(output_layer))
-    count = sum(len(s.pairs) for s in field.sets)
-    tables = [
-        _table(pair, plane, s.scale * ticks, weight, bias / count)
-        for s in field.sets
-        for pair, plane in zip(s.pairs, s.planes[0], strict=True)
-    ]
+    weight, bias, w2, b2 = field.decoder.two_layers()
+    sigma_weight, sigma_bias = w2[0], b2[0]
+    tables = _tables(field, ticks, weight, bias)
+    softplus = activations_of(field.decoder)[0] == "softplus"
     # Sums that overflow once they are exponentials are rare enough to go the long way.
-    small = sum(table.amax().clamp(min=0) for table in tables) < _LARGEST_EXPONENT
+    small = softplus and sum(t.amax().clamp(min=0) for t in tables) < _LARGEST_EXPONENT
     if small:
         tables = [table.exp_() for table in tables]
+    if not softplus:  # leaky ReLU, whose gain the next layer can have
+        sigma_weight = sigma_weight * 2**0.5
     combine = torch.mul if small else torch.add
     tables = [table.expand(*[len(ticks)] * 3, -1) for table in tables]
     memory = tables[0].new_empty(0)
@@ -177,10 +176,27 @@ def _from_tables(field: TriPlaneField, ticks: Tensor) -> tuple[Rows, int]:
         combine(tables[0][x, part], tables[1][x, part], out=hidden)
         for table in tables[2:]:
             combine(hidden, table[x, part], out=hidden)
-        hidden = hidden.add_(1).log_() if small else F.softplus(hidden)
+        if small:
+            hidden.add_(1).log_()
+        elif softplus:
+            hidden = F.softplus(hidden)
+        else:
+            F.leaky_relu_(hidden, 0.2)
         return hidden @ sigma_weight + sigma_bias
 
     return rows, 2 * 4 * len(bias)  # the hidden layer, and its softplus where that is taken
+
+
+def _tables(field: TriPlaneField, ticks: Tensor, weight: Tensor, bias: Tensor) -> list[Tensor]:
+    """What planes bring to the hidden layer, added up by the axis that they do not see."""
+    count = sum(len(s.pairs) for s in field.sets)
+    tables: dict[int, Tensor] = {}
+    for s in field.sets:
+        for pair, plane in zip(s.pairs, s.planes[0], strict=True):
+            table = _table(pair, plane, s.scale * ticks, weight, bias / count)
+            unseen = 3 - sum(pair)
+            tables[unseen] = tables[unseen].add_(table) if unseen in tables else table
+    return list(tables.values())
 
 
 def _table(pair: AxisPair, plane: Tensor, ticks: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -194,8 +210,3 @@ def _table(pair: AxisPair, plane: Tensor, ticks: Tensor, weight: Tensor, bias: T
         points[..., axis] = ticks.view([-1 if other == axis else 1 for other in range(3)])
     features = lookup((pair,), plane[None, None], points.view(1, -1, 3))[0, 0]
     return F.linear(features.T, weight, bias).view(*shape, -1)
-
-
-def _affine(layer: torch.nn.Module) -> tuple[Tensor, Tensor]:
-    """Weight [out, in] and bias [out] of a `FullyConnectedLayer` with its gains applied."""
-    return layer.weight * layer.weight_gain, layer.bias * layer.bias_gain

@@ -11,6 +11,8 @@ from eg3d.errors import InputError
 from eg3d.scene import Scene
 from eg3d.volume import EMPTY, PUBLISHED_BORDER, Volume, density_volume
 from training.triplane import OSGDecoder
+from training.volumetric_rendering.planes import generate_planes
+from training.volumetric_rendering.renderer import TriPlaneField
 
 
 def random_scene(generator, side=16, count=1, seed=3):
@@ -63,8 +65,57 @@ def test_hidden_layers_whose_exponentials_overflow(new_generator, scale):
     assert error.max() < 1e-5 * np.abs(plain).max()
 
 
+class LeakyDecoder(torch.nn.Module):
+    """Leaky ReLU with gain sqrt 2 between two layers."""
+
+    averages_planes = True
+    hidden_activation = "lrelu"
+
+    def __init__(self):
+        super().__init__()
+        shapes = [(24, 5), (24,), (4, 24), (4,)]
+        self.layers = torch.nn.ParameterList(torch.randn(shape) for shape in shapes)
+
+    def two_layers(self):
+        return tuple(self.layers)
+
+    def forward(self, features, directions=None):
+        w1, b1, w2, b2 = self.layers
+        hidden = torch.nn.functional.leaky_relu(features[:, 0] @ w1.T + b1, 0.2) * 2**0.5
+        return {"sigma": (hidden @ w2.T + b2)[..., :1]}
+
+
+@pytest.mark.parametrize("axes", ["legacy", "cyclic", "xy_xz_yz"])
+@pytest.mark.parametrize("sides", [(8,), (6, 9)], ids=["one set", "two sets"])
+def test_leaky_relu_and_sets_of_planes(axes, sides, monkeypatch):
+    """By tables as by points, also where texels' centres lie on the faces of the box."""
+    sets = [torch.randn(1, 3, 5, side, side) for side in sides]
+    for aligned in (False, True):
+        field = TriPlaneField(
+            sets, LeakyDecoder(), generate_planes(axes), 1.3, align_corners=aligned
+        )
+        plain = density_volume(field, 9, plain=True)
+        with monkeypatch.context() as patch, torch.no_grad():
+            patch.setattr(TriPlaneField, "__call__", None)  # no point is asked for
+            tables = density_volume(field, 9)
+        assert plain.density.std() > 0.3
+        assert np.abs(tables.density - plain.density).max() < 2e-5
+        assert tables.origin == (-0.65,) * 3
+
+
+def test_sets_of_planes_with_softplus(new_generator):
+    """The generator's own decoder, on the sum of two sets."""
+    G = new_generator()
+    sets = [3 * torch.randn(1, 3, 32, side, side) for side in (8, 11)]
+    field = TriPlaneField(sets, G.decoder, G.renderer.plane_axes, 1)
+    plain = density_volume(field, 9, plain=True).density
+    assert np.abs(density_volume(field, 9).density - plain).max() < 2e-5
+    one = density_volume(TriPlaneField(sets[0], G.decoder, G.renderer.plane_axes, 1), 9).density
+    assert np.abs(one - plain).max() > 0.1
+
+
 def test_planes_that_are_not_square(new_generator):
-    """Their transposes cannot be added, so that three tables are summed."""
+    """Their transposes cannot be added, but their tables can."""
     planes = torch.randn(1, 3, 32, 8, 12, generator=torch.Generator().manual_seed(0))
     scene = Scene(planes, torch.zeros(1, 1, 16), new_generator())
     plain = density_volume(scene.field, 7, border=0, plain=True)

@@ -51,7 +51,7 @@ class FusedField:
         first = field.sets[0]
         if not use_triton(first.planes) or field.density_noise > 0 or not field.averages:
             return None
-        if not hasattr(field.decoder, "two_layers") or like.dtype != torch.float32:
+        if not is_two_layers(field.decoder) or like.dtype != torch.float32:
             return None
         if any(s.scale != first.scale or s.planes.dtype != first.planes.dtype for s in field.sets):
             return None
@@ -103,6 +103,16 @@ class FusedField:
         features, (total, distance, left) = found[0], (x.unsqueeze(-1) for x in found[1:])
         sums = Sums(None, total, distance, left)
         return quadrature(options).finish(features[..., : self.colours], sums, depths)
+
+
+def is_two_layers(decoder: object) -> bool:
+    """Whether the tensors of `two_layers()` are all of a decoder: not of a class that has taken
+    that over from another but does something else itself."""
+    forward, layers = (
+        next((c for c in type(decoder).__mro__ if name in vars(c)), None)
+        for name in ("forward", "two_layers")
+    )
+    return layers is not None and forward is layers
 
 
 def activations_of(decoder: object) -> tuple[str, str]:
