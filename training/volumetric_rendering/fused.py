@@ -22,7 +22,7 @@ from .options import RenderingOptions
 from .quadrature import Rendered, Sums, quadrature
 
 if TYPE_CHECKING:
-    from .renderer import TriPlaneField
+    from .field import TriPlaneField
 
 # Matrix units would do with 16, but four warps then hold the hidden layer twice: registers spill.
 LEAST_COLOURS = 32

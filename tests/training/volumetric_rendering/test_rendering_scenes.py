@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.volumetric_rendering import renderer as renderer_module
+from training.volumetric_rendering import field as field_module
+from training.volumetric_rendering.depths import ray_limits
 from training.volumetric_rendering.draws import FixedDraws
 from training.volumetric_rendering.options import RenderingOptions
 from training.volumetric_rendering.renderer import (
@@ -170,7 +171,7 @@ def test_disparity_with_auto_limits(small_decoder, parallel_rays):
     kind = {"disparity_space_sampling": True}
     auto = options(ray_start="auto", ray_end="auto", **kind)
     together = render(planes, decoder, origins, directions, auto, FixedDraws())
-    near, far = renderer_module.ray_limits(origins, directions, auto)
+    near, far = ray_limits(origins, directions, auto)
     for ray in range(3):
         alone = options(ray_start=near[0, ray].item(), ray_end=far[0, ray].item(), **kind)
         here = slice(ray, ray + 1)
@@ -185,7 +186,7 @@ def test_chunks_without_gradients_change_nothing(small_decoder, monkeypatch, par
     render = ImportanceRenderer()
     torch.manual_seed(1)
     whole = render(planes, decoder, *rays, noisy)
-    monkeypatch.setattr(renderer_module, "CPU_CHUNK", 34)
+    monkeypatch.setattr(field_module, "CPU_CHUNK", 34)
     sizes = []
 
     class Counting:
