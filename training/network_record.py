@@ -62,7 +62,8 @@ class NetworkRecord:
     """One network. Tensors are on the CPU, by their names in the state_dict.
 
     `settings` has `neural_rendering_resolution`, `rendering_kwargs` and `plane_axes` (nested lists,
-    3 x 3 x 3) of a generator; it is empty for other networks.
+    3 x 3 x 3; without, those that the class chooses) of a generator; it is empty for other
+    networks.
     """
 
     class_name: str
@@ -349,7 +350,7 @@ def _apply_settings(module: torch.nn.Module, settings: dict[str, Any]) -> None:
     if not hasattr(module, "renderer"):
         return
     side, options = (settings.get(name) for name in SETTINGS)
-    axes = settings.get("plane_axes")
+    axes = settings.get("plane_axes", module.renderer.plane_axes.tolist())
     if type(side) is not int or not 1 <= side <= 4096:
         raise RecordError("neural_rendering_resolution must be a whole number from 1 to 4096")
     if not isinstance(options, dict):

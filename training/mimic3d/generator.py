@@ -73,17 +73,21 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
         aware3d_res: Sequence[int] | None = None,
         retidx: Sequence[int] = (-3, -1),
         plane_resolution: int = PLANE_RESOLUTION,
+        rendering_kwargs: dict | None = None,
         **kwargs,
     ):
+        # Published files do not name the axes: there are no others.
+        rendering_kwargs = {"plane_axes": "cyclic", **(rendering_kwargs or {})}
         fixed = dict(
             triplane_channels=(triplane_channels, 3 * PLANE_CHANNELS),
             decoder_output_dim=(decoder_output_dim, PLANE_CHANNELS),
             blur_plane=(blur_plane, 0),
             retidx=(list(retidx), [-3, -1]),
+            plane_axes=(rendering_kwargs["plane_axes"], "cyclic"),
         )
         for name, (value, possible) in fixed.items():
             if value != possible:
-                raise ValueError(f"{name} is {value}; must be {possible}")
+                raise ValueError(f"{name} is {value!r}; must be {possible!r}")
         if triplane_act not in ACTIVATIONS:
             raise ValueError(f"triplane_act is {triplane_act!r}; must be None, 'tanh' or 'sigmoid'")
         side = triplane_resolution or plane_resolution
@@ -98,6 +102,7 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
             plane_resolution=side,
             aware3d_res=aware3d_res,
             retidx=retidx,
+            rendering_kwargs=rendering_kwargs,
             **kwargs,
         )
         self.neural_rendering_resolution = neural_rendering_resolution
@@ -169,20 +174,21 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
         chunk: int | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
-        """See `TriPlaneGenerator.render`. The side is by default that of the final picture where
-        the branch is not '2d'. Whatever is larger than the super-resolution expects is a picture
-        as it is."""
+        """See `TriPlaneGenerator.render`. The side is by default `usual_side`; a rendering larger
+        than what the super-resolution expects is the final picture."""
         options = self.rendering_kwargs if options is None else options
-        side = neural_rendering_resolution
-        if side is None:
-            plain = self._branch(options) == "2d"
-            side = self.neural_rendering_resolution if plain else self.img_resolution
+        side = neural_rendering_resolution or self.usual_side(options)
         sr = self.superresolution
         if view is None and (sr is None or side > sr.input_resolution):
             view = FullView(side)  # a view is not enlarged
         return super().render(
             planes, ws, c, side, draws, options, recompute, view, chunk, **synthesis_kwargs
         )
+
+    def usual_side(self, options: Options | None = None) -> int:
+        """The side of a rendering by these options, where nothing else is asked for."""
+        plain = self._branch(self.rendering_kwargs if options is None else options) == "2d"
+        return self.neural_rendering_resolution if plain else self.img_resolution
 
     def of_branch(self, branch: str) -> dict[str, Any]:
         """The generator's own options, to render another branch with."""

@@ -1,6 +1,7 @@
 """The dual generator: recorded numbers of every branch, and what packing and options do."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 from tests.recorded_draws import recorded_draws
 from tests.training.mimic3d.conftest import ARGUMENTS, RENDERING
 from training.mimic3d.generator import DualTriPlaneGenerator
+from training.network_record import build, from_module
 from training.triplane import TriPlaneGenerator
 from training.views import WindowView
 from training.volumetric_rendering.draws import FixedDraws
+from training.volumetric_rendering.planes import generate_planes
 
 WS = 6  # layers of a backbone of 16 x 16
 
@@ -202,6 +205,17 @@ def test_activation_of_the_planes(generator, latents, name, function, assert_sca
 def test_wrong_arguments_are_named(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is "):
         DualTriPlaneGenerator(**ARGUMENTS, rendering_kwargs=dict(RENDERING), **wrong)
+
+
+def test_planes_follow_each_other_in_a_circle_also_in_files_that_do_not_say_so(generator):
+    record = from_module(generator)
+    silent = {k: v for k, v in RENDERING.items() if k != "plane_axes"}
+    kwargs = dict(record.init_kwargs, rendering_kwargs=silent)
+    settings = dict(neural_rendering_resolution=64, rendering_kwargs=silent)
+    built = build(replace(record, init_kwargs=kwargs, settings=settings))
+    assert torch.equal(built.renderer.plane_axes, generate_planes("cyclic"))
+    with pytest.raises(ValueError, match="^plane_axes is 'legacy'; must be 'cyclic'"):
+        DualTriPlaneGenerator(**ARGUMENTS, rendering_kwargs=dict(silent, plane_axes="legacy"))
 
 
 @pytest.mark.parametrize("resolution, parameters", [(512, 34_508_618), (256, 33_433_994)])
