@@ -132,6 +132,10 @@ class StyleGAN2Loss:
             Trainee("D", self.D, self.discriminator, self.r1),
         )
 
+    def example(self, pictures: dict[str, Tensor], c: Tensor) -> list:
+        """What D would be called with for G's pictures and labels c [N, 25]."""
+        return [pictures, self._told(c)]
+
     # -- The terms -------------------------------------------------------------------------------
 
     def generator(self, batch: Batch, nimg: float) -> Iterator[Term]:

@@ -281,7 +281,7 @@ def _accepted(cls: type, kwargs: dict[str, Any]) -> dict[str, Any]:
     passed_on = [name for base in bases for name in _PASSED_ON.get(base.__name__, ())]
     known = _parameters(*bases, *map(persistence.find_class, passed_on))
     unknown = [name for name in kwargs if name not in known]
-    for outer, inner in _NESTED.items():
+    for outer, inner in {**_NESTED, **getattr(cls, "nested_arguments", {})}.items():
         if isinstance(kwargs.get(outer), dict):
             known = _parameters(*map(persistence.find_class, inner))
             unknown += [f"{outer}.{name}" for name in kwargs[outer] if name not in known]
@@ -298,7 +298,7 @@ def _parameters(*classes: type) -> set[str]:
 
 def _check_arguments(value: Any, name: str = "") -> None:
     """Refuses numbers that would keep a constructor busy, and classes that it would import."""
-    if name == "superresolution_module":
+    if name == "superresolution_module" and value is not None:
         _check_superresolution(value)
     elif type(value) is int:
         limit = MAX_LAYERS if name == "num_layers" else MAX_NUMBER

@@ -56,8 +56,8 @@ def build_networks(config: TrainingConfig, training_set, device: torch.device) -
         img_resolution=training_set.resolution,
         img_channels=training_set.num_channels,
     )
-    G = dnnlib.util.construct_class_by_name(**config.G_kwargs, **sizes)
-    D = dnnlib.util.construct_class_by_name(**config.D_kwargs, **sizes)
+    G = dnnlib.util.construct_class_by_name(**{**sizes, **config.G_kwargs})
+    D = dnnlib.util.construct_class_by_name(**{**sizes, **config.D_kwargs})
     # Part of every published checkpoint, though nothing reads it.
     G.register_buffer("dataset_label_std", torch.tensor(training_set.get_label_std()))
     networks = dict(G=G, D=D)
@@ -114,13 +114,13 @@ def make_sampler(config: TrainingConfig, training_set, device: torch.device):
     return Sampler(z, c, grid_size, chunk=config.batch_gpu), images
 
 
-def print_summaries(G, D, batch_gpu: int, device: torch.device) -> None:
-    """Prints the modules of both networks with their parameters and output shapes."""
+def print_summaries(loss, G, D, batch_gpu: int, device: torch.device) -> None:
+    """Prints the modules of G and D with their parameters and output shapes."""
     z = torch.zeros([batch_gpu, G.z_dim], device=device)
     c = torch.zeros([batch_gpu, G.c_dim], device=device)
     c[:, [0, 5, 10, 15, 16, 20, 24]] = 1
     pictures = misc.print_module_summary(G, [z, c])
-    misc.print_module_summary(D, [pictures, c])
+    misc.print_module_summary(D, loss.example(pictures, c))
 
 
 def progress_bar(nimg: int, total_nimg: float, shown: bool) -> tqdm.tqdm:

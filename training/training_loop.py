@@ -80,7 +80,7 @@ def training_loop(
     parts |= setup.optimizers(networks, phases) | ({} if ada is None else {"ada": ada})
     if world.is_first:
         G.neural_rendering_resolution = loss.at(0).rendering_resolution
-        setup.print_summaries(G, D, config.batch_gpu, device)
+        setup.print_summaries(loss, G, D, config.batch_gpu, device)
         sampler, reals = setup.make_sampler(config, training_set, device)
         image_grid.save_image_grid(reals, run_dir / "reals.png", (0, 255), sampler.grid_size)
         log = RunLog(run_dir, device, total_nimg, start_time, config.wandb, asdict(config))

@@ -87,6 +87,7 @@ class TriPlaneGenerator(torch.nn.Module):
     """
 
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    pixel_grid: ClassVar[str] = "centres"  # of whole pictures, see `training.views`
 
     def __init__(
         self,
@@ -117,21 +118,27 @@ class TriPlaneGenerator(torch.nn.Module):
 
         self.renderer = ImportanceRenderer(rendering_kwargs.get("plane_axes", "legacy"))
         self.ray_sampler = RaySampler()
-        self.backbone = Generator(
-            z_dim,
-            c_dim,
-            w_dim,
-            img_resolution=plane_resolution,
-            img_channels=3 * PLANE_CHANNELS,
-            mapping_kwargs=mapping_kwargs,
-            **synthesis_kwargs,
-        )
+        self.backbone = self._backbone(plane_resolution, mapping_kwargs or {}, synthesis_kwargs)
         self.superresolution = self._superresolution(sr_num_fp16_res, sr_kwargs or {})
-        decoder_options = dict(
-            decoder_lr_mul=rendering_kwargs.get("decoder_lr_mul", 1),
-            decoder_output_dim=PLANE_CHANNELS,
+        self.decoder = self._decoder()
+
+    # What a method may make of its own.
+
+    def _backbone(self, side: int, mapping: Mapping, synthesis: Mapping) -> torch.nn.Module:
+        return Generator(
+            self.z_dim,
+            self.c_dim,
+            self.w_dim,
+            img_resolution=side,
+            img_channels=3 * PLANE_CHANNELS,
+            mapping_kwargs=mapping,
+            **synthesis,
         )
-        self.decoder = OSGDecoder(PLANE_CHANNELS, decoder_options)
+
+    def _decoder(self) -> torch.nn.Module:
+        lr_multiplier = self.rendering_kwargs.get("decoder_lr_mul", 1)
+        options = dict(decoder_lr_mul=lr_multiplier, decoder_output_dim=PLANE_CHANNELS)
+        return OSGDecoder(PLANE_CHANNELS, options)
 
     def _superresolution(self, num_fp16_res: int, kwargs: Mapping) -> torch.nn.Module | None:
         name = self.rendering_kwargs["superresolution_module"]
@@ -201,6 +208,10 @@ class TriPlaneGenerator(torch.nn.Module):
             planes, self.decoder, origins, directions, options, draws=draws, chunk=chunk
         )
 
+    def _shade(self, planes, ws, view, origins, directions, options, draws, chunk):
+        """What `view` shows: features, depth and opacity of its rays, see `march`."""
+        return self.march(planes, origins, directions, options, draws, chunk)
+
     def render(
         self,
         planes: Tensor,
@@ -230,11 +241,12 @@ class TriPlaneGenerator(torch.nn.Module):
         options = self.rendering_kwargs if options is None else options
         whole = view is None
         if view is None:
-            view = FullView(neural_rendering_resolution or self.neural_rendering_resolution)
+            side = neural_rendering_resolution or self.neural_rendering_resolution
+            view = FullView(side, self.pixel_grid)
         rays = view.rays(Camera.from_label(c))
 
         def volume(draws: Draws | None, planes: Tensor, *rays: Tensor) -> tuple[Tensor, ...]:
-            return self.march(planes, *rays, options, draws, chunk)
+            return self._shade(planes, ws, view, *rays, options, draws, chunk)
 
         rendered = run_drawing(volume, draws, planes, *rays, again="renderer" in recompute)
         features, depth, opacity = (as_image(values) for values in rendered)

@@ -1,6 +1,9 @@
 """The discriminator of patches (EpiGRAF, Skorokhodov et al. 2022, section 3.2): StyleGAN2's, told
 where in the picture its patch lies."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -68,6 +71,12 @@ class PatchDiscriminator(torch.nn.Module):
         block_kwargs, mapping_kwargs, epilogue_kwargs: options of the blocks, of both mapping
             networks, and of `b4`.
     """
+
+    nested_arguments: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "head_kwargs": ("PoseMappingNetwork", "MappingNetwork"),
+        "mapping_kwargs": ("PoseMappingNetwork", "MappingNetwork"),
+        "block_kwargs": ("PatchDiscriminatorBlock", "DiscriminatorBlock"),
+    }
 
     def __init__(
         self,
