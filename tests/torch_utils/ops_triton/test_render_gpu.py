@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from tests.torch_utils.ops_triton.linear_decoder import LinearDecoder
 from torch_utils.ops.choice import set_ops
 from training.triplane import OSGDecoder
 from training.volumetric_rendering.draws import GivenDraws
@@ -97,6 +98,29 @@ def test_gradients_in_every_mode(limits, white):
     for number, (fast, plain) in enumerate(zip(*results, strict=True)):
         error = (fast - plain).norm() / plain.norm()
         assert error < 1e-3 if number in (1, 2) else error < 1e-4, f"{number}: {error.item():.2g}"
+
+
+@pytest.mark.parametrize("kind", ["two sets", "classic"])
+def test_other_fields_and_rules(kind):
+    """Planes of 256 and 512 texels a side; leaky ReLU and three linear colours, classic rule."""
+    planes, decoder, rays = scene(2, 32)
+    sets, options = [planes, torch.randn(2, 3, 32, 512, 512, device=CUDA)], OPTIONS
+    if kind == "classic":
+        sets, decoder = [sets[1] / 4], LinearDecoder(32, 64).to(CUDA)
+        options = {**OPTIONS, "ray_marcher": "classic", "density_bias": 0.0}
+        options |= {"importance_smoothing": False, "depth_jitter": "bins"}
+    draws, renderer = draws_for(2, 32, (48, 48)), ImportanceRenderer("cyclic")
+    found = []
+    for choice in ("triton", "torch"):
+        set_ops(choice)
+        inputs = [x.clone().requires_grad_() for x in (*sets, *rays)]
+        outputs = renderer(inputs[: len(sets)], decoder, *inputs[len(sets) :], options, draws)
+        loss = outputs[0].square().mean() + outputs[1].mean()
+        found.append((outputs, torch.autograd.grad(loss, [*inputs, *decoder.parameters()])))
+    for fast, plain in zip(found[0][0], found[1][0], strict=True):
+        assert_nearly_all_close(fast.detach(), plain.detach(), 1e-4)
+    for fast, plain in zip(found[0][1], found[1][1], strict=True):
+        assert (fast - plain).norm() < 1e-3 * plain.norm()
 
 
 def test_sixteen_bits():
