@@ -94,10 +94,7 @@ def _entry(content: dict, source: str, picture: str | Path) -> object:
 
 
 def _camera(label: object, where: str) -> Camera:
-    try:
-        problem = check_label(label)
-    except (TypeError, ValueError):
-        problem = f"camera label must be {LABEL_SIZE} numbers"
+    problem = check_label(label)
     if problem:
         raise InputError(f"{where}: {problem}")
     return Camera.from_label(torch.tensor([label], dtype=torch.float32))

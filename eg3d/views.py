@@ -109,10 +109,7 @@ def from_file(path: str | Path) -> Camera:
     if not isinstance(labels, list) or not labels:
         raise InputError(f"{path}: must hold a list of camera labels of {LABEL_SIZE} numbers each")
     for index, label in enumerate(labels):
-        try:
-            problem = check_label(label)
-        except (TypeError, ValueError):
-            problem = f"must be a list of {LABEL_SIZE} numbers"
+        problem = check_label(label)
         if problem:
             raise InputError(f"{path}: camera {index}: {problem}")
     return Camera.from_label(torch.tensor(labels, dtype=torch.float32))

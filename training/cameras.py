@@ -82,6 +82,8 @@ def check_label(label: Sequence[float] | np.ndarray, tolerance: float = 1e-3) ->
         values = np.asarray(label, dtype=np.float64)
     except OverflowError:  # an integer of hundreds of digits
         return "camera label has a value that is not finite"
+    except (TypeError, ValueError):
+        return f"camera label must be {LABEL_SIZE} numbers"
     if values.shape != (LABEL_SIZE,):
         return f"camera label has shape {values.shape}, must be {LABEL_SIZE} numbers"
     with np.errstate(over="ignore"):

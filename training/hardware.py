@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from training import methods
 from training.option_checks import OptionError
 from training.rehearsal import micro_batches
 
@@ -55,6 +56,11 @@ def with_hardware(options: Mapping[str, Any], given: set[str], resolution: int) 
     if options.get("preset") is None:
         return options
     machine, cfg = HARDWARE[options["preset"]], options["cfg"]
+    if options["method"] != methods.DEFAULT:
+        raise OptionError(
+            f"--preset={options['preset']}: its sizes are measured for --method={methods.DEFAULT}; "
+            "give --gpus, --batch, --batch-gpu and --gamma"
+        )
     if cfg not in PUBLISHED_GAMMA:
         raise OptionError(
             f"--preset={options['preset']}: is for --cfg={', '.join(PUBLISHED_GAMMA)}; "

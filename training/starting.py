@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_utils import misc
 from training.config import OptionError
 from training.network_files import NetworkFileError, read_networks
+from training.synthesis import fitted
 
 STAND_INS = {"G": "G_ema", "G_ema": "G"}
 
@@ -49,7 +50,7 @@ def _copy(tensors: Mapping[str, Tensor], network: torch.nn.Module, where: str) -
     common = [name for name in targets if name in tensors]
     if not common:
         raise OptionError(f"{where} has other tensors than this run's: it is another network")
-    tensors = {name: _without_leading_ones(tensors[name], targets[name]) for name in common}
+    tensors = {name: fitted(name, tensors[name], targets[name].shape) for name in common}
     misfits = [name for name in common if tensors[name].shape != targets[name].shape]
     if misfits:
         name, more = misfits[0], f", and {len(misfits) - 1} more" if misfits[1:] else ""
@@ -60,10 +61,3 @@ def _copy(tensors: Mapping[str, Tensor], network: torch.nn.Module, where: str) -
         )
     for name in common:
         targets[name].copy_(tensors[name])
-
-
-def _without_leading_ones(tensor: Tensor, target: Tensor) -> Tensor:
-    """`tensor` in the shape of `target`, where they differ by dimensions of one in front: a learned
-    constant is stored with and without one."""
-    same = tensor.numel() == target.numel() and tensor.squeeze(0).shape == target.squeeze(0).shape
-    return tensor.reshape(target.shape) if same else tensor

@@ -6,7 +6,7 @@ from training.hardware import HARDWARE, with_hardware
 from training.option_checks import OptionError
 
 DEFAULTS = dict(cfg="ffhq", gpus=None, batch=None, gamma=None, batch_gpu=None, recompute="none")
-DEFAULTS |= dict(mbstd_group=4, preset=None, kimg=25000)
+DEFAULTS |= dict(mbstd_group=4, preset=None, kimg=25000, method="eg3d")
 
 
 def filled(resolution=512, **given):
@@ -49,6 +49,11 @@ def test_what_is_given_stays():
     assert filled(preset="1x24gb", batch=12)["batch_gpu"] == 4
     assert filled(preset="1x80gb", batch=48, mbstd_group=8)["batch_gpu"] == 16
     assert filled(preset="8x80gb", mbstd_group=6)["batch_gpu"] is None
+
+
+def test_other_methods_have_other_sizes():
+    with pytest.raises(OptionError, match="--preset=1x24gb: its sizes are measured for --method"):
+        filled(preset="1x24gb", method="another")
 
 
 def test_without_preset_nothing_changes():
