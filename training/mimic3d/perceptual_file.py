@@ -18,9 +18,11 @@ and end an address in `#sha256=...`.
 
 import hashlib
 import io
+import os
 import re
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -72,40 +74,51 @@ class FeatureDistance(torch.nn.Module):
 
 def load_distance(source: str, device: torch.device | str = "cpu") -> LoadedDistance:
     """The distance that a file, a web address or two of them joined by a comma hold, frozen and in
-    evaluation mode. Raises OptionError naming the option and the file."""
+    evaluation mode. The last ones are kept. Raises OptionError naming the option and the file."""
     if source == RANDOM:
         return LoadedDistance(untrained_distance().to(device).eval(), None)
+    paths = tuple(_local(name) for name in source.split(","))
+    stamps = tuple((os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in paths)
+    return _load(source, paths, stamps, torch.device(device))
+
+
+@lru_cache(maxsize=2)
+def _load(
+    source: str, paths: tuple[str, ...], stamps: tuple[tuple[int, int], ...], device: torch.device
+) -> LoadedDistance:
+    """What `load_distance` returns; `stamps` change when the files do."""
     tensors: dict[str, Tensor] = {}
     hashes = []
-    names = source.split(",")
-    for name in names:
-        content = _read(name)
+    for name, path in zip(source.split(","), paths, strict=True):
+        content = Path(path).read_bytes()  # once, so that the hash is that of what is used
         hashes.append(hashlib.sha256(content).hexdigest())
         if _is_torchscript(content):
-            if len(names) > 1:
+            if len(paths) > 1:
                 raise OptionError(f"--lpips: {name} is a TorchScript module; give it alone")
             return LoadedDistance(_open_script(name, content, device), hashes[0])
         tensors |= _open_tensors(name, content)
     try:
         module = PerceptualDistance(*_sorted_weights(tensors))
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise OptionError(
-            f"--lpips={source}: holds no LPIPS on VGG16 ({error.args[0]}); give its weights, or "
-            "those of VGG16 and the linear ones as FIRST,SECOND"
+            f"--lpips={source}: holds no LPIPS on VGG16 ({error}); give its weights, or those of "
+            "VGG16 and the linear ones as FIRST,SECOND"
         ) from None
     return LoadedDistance(module.to(device).eval(), ",".join(hashes))
 
 
-def _read(name: str) -> bytes:
+def _local(name: str) -> str:
+    """The path of a file, which is downloaded if need be."""
     try:
-        return Path(open_url(name, return_filename=True)).read_bytes()
-    except FileNotFoundError:
+        path = open_url(name, return_filename=True)
+    except (OSError, ValueError) as error:
+        raise OptionError(f"--lpips={name}: {error}") from None
+    if not os.path.isfile(path):
         raise OptionError(
             f"--lpips={name}: no such file; give weights of LPIPS on VGG16, TorchScript, or "
             f"{RANDOM}"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise OptionError(f"--lpips={name}: {error}") from None
+        )
+    return path
 
 
 def _is_torchscript(content: bytes) -> bool:
@@ -117,7 +130,7 @@ def _is_torchscript(content: bytes) -> bool:
         return False
 
 
-def _open_script(name: str, content: bytes, device: torch.device | str) -> torch.nn.Module:
+def _open_script(name: str, content: bytes, device: torch.device) -> torch.nn.Module:
     try:
         with warnings.catch_warnings():
             # torch wants programs in newer formats; published ones are in this one.
