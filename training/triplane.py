@@ -80,7 +80,7 @@ class TriPlaneGenerator(torch.nn.Module):
         sr_num_fp16_res: above 0, super-resolution runs in half precision on a GPU.
         mapping_kwargs: options of `MappingNetwork`.
         rendering_kwargs: see docs/options.md; `plane_axes` 'legacy' (default, what published
-            weights mean) or 'orthogonal'.
+            weights mean), 'orthogonal' or 'cyclic' (default with `aware3d_res`).
         sr_kwargs: options of the super-resolution module.
         plane_resolution: side of the feature planes.
         synthesis_kwargs: options of the backbone's `SynthesisNetwork`.
@@ -116,7 +116,9 @@ class TriPlaneGenerator(torch.nn.Module):
         self.rendering_kwargs = rendering_kwargs
         self._last_planes = None
 
-        self.renderer = ImportanceRenderer(rendering_kwargs.get("plane_axes", "legacy"))
+        # Planes that know of each other follow each other in a circle (Mimic3D).
+        usual_axes = "cyclic" if synthesis_kwargs.get("aware3d_res") else "legacy"
+        self.renderer = ImportanceRenderer(rendering_kwargs.get("plane_axes", usual_axes))
         self.ray_sampler = RaySampler()
         self.backbone = self._backbone(plane_resolution, mapping_kwargs or {}, synthesis_kwargs)
         self.superresolution = self._superresolution(sr_num_fp16_res, sr_kwargs or {})
