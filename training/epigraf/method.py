@@ -71,6 +71,7 @@ PRESETS = {
             camera_elevation_degrees=[5, 60],
             white_back=True,
             last_delta=OPEN,
+            empty_depth="ray",
             shape_border=0,
         ),
         options=dict(

@@ -18,7 +18,7 @@ CHOICES = {
 
 # What one ray marcher knows and the other does not; at other values than the default, an error.
 CLASSIC_ONLY = ("last_delta", "last_back")
-MIDPOINT_ONLY = ("importance_bins", "empty_depth")
+MIDPOINT_ONLY = ("importance_bins",)
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class RenderingOptions:
     importance_bins: 'reference' places fine samples half a coarse interval too near and never in
         the last one and a half; 'centered' places them in the intervals the weights belong to.
     empty_depth: depth of a ray that nothing absorbs: the largest sample depth of the 'batch', or of
-        the 'ray'.
+        the 'ray'. With the classic marcher light that passes counts nothing, as published ('batch'),
+        or as from the last sample of its 'ray'.
     """
 
     depth_resolution: int

@@ -91,11 +91,15 @@ class Classic:
         return Sums(weights, total, (weights * depths).sum(-1, keepdim=True), light[..., -1:])
 
     def finish(self, features: Tensor, sums: Sums, depths: Tensor) -> Rendered:
-        """The sum of share times colour [..., K], and the sums -> features and the sum as depth."""
+        """The sum of share times colour [..., K], and the sums -> features and the sum as depth;
+        with `empty_depth` 'ray' light that nothing absorbs comes from the last sample."""
         if self.options.white_back:
             seen, rest = features.tensor_split([3], dim=-1)
             features = torch.cat([seen + 1 - sums.total, rest], dim=-1)
-        return Rendered(features, sums.distance, sums.total, sums.left)
+        distance = sums.distance
+        if self.options.empty_depth == "ray":
+            distance = distance + (1 - sums.total) * depths[..., -1:]
+        return Rendered(features, distance, sums.total, sums.left)
 
     def _march(self, densities, depths):
         o = self.options

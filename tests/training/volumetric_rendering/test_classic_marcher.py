@@ -270,3 +270,14 @@ def test_density_noise_is_fresh_in_every_quadrature(fine, shapes, close):
     seen = classic(density_bias=0.5 * len(shapes), **counts)
     biased = render_rays(ball, *rays(), seen, FixedDraws())
     torch.testing.assert_close(noisy.features, biased.features, atol=close, rtol=0)
+
+
+def test_light_that_passes_can_come_from_the_last_sample():
+    """A thin fog at depths 1, 2, 3 whose last sample stands for nothing."""
+    depths, colors = torch.tensor([[[1.0, 2.0, 3.0]]]), torch.zeros(1, 1, 3, 3)
+    plain, filled = (
+        march(colors, torch.full_like(depths, -1.0), depths, classic(last_delta=1e-9, **kind))[0]
+        for kind in ({}, {"empty_depth": "ray"})
+    )
+    assert torch.equal(filled.depth, plain.depth + 3 * (1 - plain.opacity))
+    assert plain.depth.item() < 1 < filled.depth.item() < 3

@@ -83,7 +83,6 @@ def test_missing_key_is_named(key):
             {"ray_marcher": "classic", "importance_bins": "centered"},
             "importance_bins is 'centered'; with ray_marcher 'classic' it has no effect.*reference",
         ),
-        ({"ray_marcher": "classic", "empty_depth": "ray"}, "empty_depth.*'classic'"),
     ],
 )
 def test_bad_values_are_refused(changes, message):
