@@ -55,7 +55,7 @@ class RenderingOptions:
     importance_bins: 'reference' places fine samples half a coarse interval too near and never in
         the last one and a half; 'centered' places them in the intervals the weights belong to.
     empty_depth: depth of a ray that nothing absorbs: the largest sample depth of the 'batch', or of
-        the 'ray'. With the classic marcher light that passes counts nothing, as published ('batch'),
+        the 'ray'. With the classic marcher light that passes counts nothing ('batch', as published)
         or as from the last sample of its 'ray'.
     """
 
