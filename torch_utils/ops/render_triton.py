@@ -4,7 +4,6 @@ A tile is BLOCK rays that go along their samples together, front to back; of a s
 next segment needs is kept. So memory grows with rays, not samples.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -13,12 +12,9 @@ import triton.language as tl
 from torch import Tensor
 
 from . import triplane_device as device
-from .compile_gate import CompileCase
 from .render_ops import Rule
 from .triplane_ops import How, empty_gradients
 from .triplane_triton import (
-    INPUTS,
-    KINDS,
     PRODUCTS,
     Layers,
     Rays,
@@ -247,24 +243,3 @@ def composite_gradients(
 
 def _grid(n: int, count: int) -> tuple[int, int]:
     return triton.cdiv(count, BLOCK), n
-
-
-def compile_cases() -> list[CompileCase]:
-    """Both kernels in each precision and of each kind."""
-    cases = []
-    names = "features total distance left g_features g_total g_distance rest shares g_sigma origins"
-    for (precision, (product, _)), (kind, constants) in itertools.product(
-        PRODUCTS.items(), KINDS.items()
-    ):
-        planes = "*fp16" if precision == "float16" else "*fp32"
-        types = dict(INPUTS, planes=planes, **dict.fromkeys(names.split(), "*fp32"))
-        types |= dict(bias="fp32", last_delta="fp32")
-        rule = "classic" if kind == "classic" else "midpoint"
-        constants = dict(constants, RULE=rule, CLAMP="softplus", PRECISION=product, BLOCK=BLOCK)
-        for name, kernel, stages in (
-            ("composite", composite_forward, 1),
-            ("composite backward", composite_backward, STAGES[precision]),
-        ):
-            name, options = f"{name}, {precision} {kind}", dict(num_warps=WARPS, num_stages=stages)
-            cases.append(CompileCase(name, kernel, types, constants, **options))
-    return cases

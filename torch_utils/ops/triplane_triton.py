@@ -4,7 +4,6 @@ The points are given, or they are the samples of rays at given depths and never 
 The backward kernel keeps nothing of the forward one: it decodes again.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -13,7 +12,6 @@ import triton.language as tl
 from torch import Tensor
 
 from . import triplane_device as device
-from .compile_gate import CompileCase
 from .triplane_ops import How, empty_gradients
 
 Layers = tuple[Tensor, Tensor, Tensor, Tensor]  # w1, b1, w2, b2
@@ -273,7 +271,7 @@ def backward(
     sizes = [t.numel() for t in layers]
     sums = planes.new_empty(n * programs, sum(sizes), dtype=torch.float32) if with_layers else None
     launches = [(wanted[0], sums, *wanted[1:])]
-    if how.precision == "float32":  # separately: together they would not fit into registers
+    if separately(how.precision, how.axes):
         launches = [(wanted[0], sums, None, None), (None, None, *wanted[1:])]
     products, gradients = PRODUCTS[how.precision]
     for results in launches:
@@ -286,6 +284,12 @@ def backward(
     if sums is None:
         return [planes.new_empty(0, dtype=torch.float32) for _ in layers]
     return [g.view_as(t).clone() for g, t in zip(sums.sum(0).split(sizes), layers, strict=True)]
+
+
+def separately(precision: str, axes: Sequence[int]) -> bool:
+    """Whether gradients of rays take a launch of their own: together with those of planes and
+    layers they would not fit into registers."""
+    return precision == "float32" or len(axes) > 6
 
 
 def samples_of(rays: Rays) -> int:
@@ -323,60 +327,3 @@ def _multiprocessors(where: torch.device) -> int:
     if where.type != "cuda":
         return 1
     return torch.cuda.get_device_properties(where).multi_processor_count
-
-
-def _kind(axes: str, sides: Sequence[int], colours: int, activation: str, colouring: str) -> dict:
-    """Constants of a case: planes of these sides, axes as letters of columns and rows."""
-    sizes = tuple(side for side in sides for _ in range(2))
-    return dict(
-        AXES=tuple("xyz".index(letter) for letter in axes),
-        SIZES=sizes,
-        TEXELS=sum(side**2 for side in sides),
-        C=32,
-        HIDDEN=64,
-        COLOURS=colours,
-        ACTIVATION=activation,
-        COLOURING=colouring,
-    )
-
-
-# What is compiled: EG3D's released models, its corrected axes, planes of two sides, and a field of
-# leaky ReLU and linear colours with the classic rule.
-KINDS = {
-    "legacy": _kind("xyxz", [256] * 2, 32, "softplus", "sigmoid"),
-    "orthogonal": _kind("xyxzzy", [256] * 3, 32, "softplus", "sigmoid"),
-    "two sets": _kind("xyyzzx" * 2, [256] * 3 + [512] * 3, 32, "softplus", "sigmoid"),
-    "classic": _kind("zyzxyx", [512] * 3, 32, "lrelu", "linear"),
-}
-INPUTS = dict.fromkeys("w1 b1 w2 b2 points directions depths".split(), "*fp32")
-INPUTS |= dict(count="i32", samples="i32", scale="fp32")
-
-
-def compile_cases() -> list[CompileCase]:
-    """Both kernels in each precision and of each kind, for points and for rays."""
-    cases = []
-    names = "rgb sigma g_rgb shares g_sigma g_planes g_layers g_points g_directions".split()
-    points = dict(directions=None, depths=None)
-    for (precision, (product, gradient)), (kind, constants) in itertools.product(
-        PRODUCTS.items(), KINDS.items()
-    ):
-        planes = "*fp16" if precision == "float16" else "*fp32"
-        types = dict(INPUTS, planes=planes, **dict.fromkeys(names, "*fp32"))
-        shared = dict(constants, PRECISION=product)
-        for what, absent in {"query": points, "densities of rays": dict(rgb=None)}.items():
-            constants = dict(shared, BLOCK=FORWARD_BLOCK[precision], **absent)
-            name = f"{what}, {precision} {kind}"
-            cases.append(CompileCase(name, decode_forward, types, constants, **FORWARD_TILE))
-        alone = dict(g_planes=None, g_layers=None)
-        still = dict(g_points=None, g_directions=None)
-        ways = {
-            "density query backward": dict(points, **still, shares=None, g_rgb=None),
-            "query backward": dict(points, **still, shares=None),
-            "render backward": still,
-            "render backward with rays": alone if precision == "float32" else {},
-        }
-        for what, absent in ways.items():
-            constants = dict(shared, GRADIENTS=gradient, BLOCK=BACKWARD_BLOCK, **absent)
-            name, launch = f"{what}, {precision} {kind}", BACKWARD_LAUNCH[precision]
-            cases.append(CompileCase(name, decode_backward, types, constants, **launch))
-    return cases
