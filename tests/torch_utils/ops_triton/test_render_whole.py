@@ -208,7 +208,7 @@ def test_more_samples_than_a_program_holds(device, monkeypatch):
 
 @pytest.mark.parametrize(
     "why",
-    ["noise", "decoder", "width", "double", "deterministic", "choice", "two scales", None],
+    ["noise", "decoder", "other", "width", "double", "deterministic", "choice", "two scales", None],
 )
 def test_where_kernels_do_not_apply(why, device):
     decoder = make_decoder(24 if why == "width" else 16, 16)
@@ -216,6 +216,10 @@ def test_where_kernels_do_not_apply(why, device):
     if why == "decoder":
         decoder = torch.nn.Module()
         decoder.averages_planes = True
+    if why == "other":  # does something else with the layers that it has from its base
+        decoder = type("Other", (OSGDecoder,), {"forward": None})(
+            16, dict(decoder_lr_mul=1, decoder_output_dim=16)
+        )
     if why == "choice":
         set_ops("torch")
     points = torch.zeros(1, 1, 3, dtype=torch.float64 if why == "double" else None, device=device)

@@ -110,3 +110,18 @@ def test_rendering_of_sets_has_gradients_of_both(axes, small_decoder, parallel_r
     with torch.no_grad():
         alone, extended = render(one), render([one, torch.zeros(1, 3, 3, 9, 9)])
     assert torch.equal(alone[0], extended[0])
+
+
+def test_decoder_that_needs_points():
+    """They come in units of half the box; who does not ask is not given them."""
+    points = torch.rand(2, 7, 3) * 3 - 1.5
+
+    def decode(features, directions, points):
+        return {"rgb": points, "sigma": points.sum(-1, keepdim=True)}
+
+    decode.needs_points = True
+    answer = TriPlaneField(torch.randn(2, 3, 4, 5, 5), decode, generate_planes(), 3)(points, None)
+    torch.testing.assert_close(answer["rgb"], points / 1.5)
+    decode.needs_points = False
+    with pytest.raises(TypeError, match="points"):
+        TriPlaneField(torch.randn(2, 3, 4, 5, 5), decode, generate_planes(), 3)(points, None)
