@@ -115,6 +115,19 @@ class Call:
         self.items, self.state = items or {}, state
 
 
+class StandIn(NamedTuple):
+    """A network of a published class that this project does not have.
+
+    `tensors` by their names in the state_dict, which say what lies within what; `kwargs` of the
+    constructor; other `attributes` of the network.
+    """
+
+    class_name: str
+    tensors: Mapping[str, torch.Tensor]
+    kwargs: Mapping[str, Any]
+    attributes: Mapping[str, Any]
+
+
 class Reference:
     """A persistent id in a pickle."""
 
@@ -246,6 +259,8 @@ class _Encoder:
         """Networks and tensors as calls, within lists, tuples and dicts too."""
         if isinstance(value, torch.nn.Module):
             return self.module(value)
+        if isinstance(value, StandIn):
+            return self.stand_in(value)
         if isinstance(value, torch.Tensor):
             return self.tensor(value)
         if isinstance(value, np.generic):
@@ -291,6 +306,32 @@ class _Encoder:
         }
         rebuild = self.named("torch_utils.persistence", "_reconstruct_persistent_obj")
         return Call(rebuild, (meta,))
+
+    def stand_in(self, network: StandIn) -> Call:
+        """A network by its tensors, with those inside it."""
+        own, inner = {}, {}
+        for name, tensor in network.tensors.items():
+            child, _, rest = name.partition(".")
+            if rest:
+                inner.setdefault(child, {})[rest] = tensor
+            else:
+                own[name] = self.parameter(tensor)
+        state = {
+            "training": True,
+            "_parameters": self.ordered(own),
+            "_buffers": self.ordered(),
+            "_non_persistent_buffers_set": set(),
+            "_modules": self.ordered(
+                {name: self.stand_in(StandIn("Part", t, {}, {})) for name, t in inner.items()}
+            ),
+            "_init_args": (),
+            "_init_kwargs": self.value(network.kwargs),
+            **self.value(network.attributes),
+        }
+        source = self.sources["training.published"]
+        meta = dict(type="class", version=6, module_src=source, class_name=network.class_name)
+        rebuild = self.named("torch_utils.persistence", "_reconstruct_persistent_obj")
+        return Call(rebuild, ({**meta, "state": state},))
 
     def argument(self, name: str, value: Any) -> Any:
         """A constructor argument: some dicts are EasyDicts."""

@@ -9,6 +9,23 @@ OptionRow = tuple[str, Any, Any, str]
 
 
 @dataclass(frozen=True)
+class Importer:
+    """How networks in the layout of a method's published files become those of this project.
+
+    Args:
+        class_name: of the published class.
+        mark: what tells such a network from others whose class has that name: a constructor
+            argument, or the beginning of a tensor's name.
+        function: "module:function", which takes a `training.network_record.NetworkRecord` and
+            returns another one; it raises RecordError for what cannot be imported.
+    """
+
+    class_name: str
+    mark: str
+    function: str
+
+
+@dataclass(frozen=True)
 class Method:
     """A way to train a tri-plane GAN. Light: the parts are named, and imported when they are used.
 
@@ -24,6 +41,7 @@ class Method:
         ignored: names of train.py's shared options that change nothing with this method.
         classes: persistent classes by module, see `torch_utils.persistence`.
         plain_classes: classes that files name by reference, and where they are.
+        importers: for published files whose networks are laid out in another way.
     """
 
     name: str
@@ -34,6 +52,7 @@ class Method:
     ignored: frozenset[str] = frozenset()
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     plain_classes: Mapping[str, str] = field(default_factory=dict)
+    importers: tuple[Importer, ...] = ()
 
     @property
     def own_options(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ import pkgutil
 from types import ModuleType
 
 import training
-from training.method import Method
+from training.method import Importer, Method
 
 DEFAULT = "eg3d"
 
@@ -49,3 +49,8 @@ def persistent_classes() -> dict[str, tuple[str, ...]]:
 def plain_classes() -> dict[str, str]:
     """The classes that files name by reference, and where they are."""
     return {k: v for method in all_methods().values() for k, v in method.plain_classes.items()}
+
+
+def importers() -> list[Importer]:
+    """How networks in the layouts of published files become ours."""
+    return [importer for method in all_methods().values() for importer in method.importers]

@@ -24,6 +24,7 @@ from training.network_record import (
     RecordError,
     build,
     from_node,
+    imported,
     plain,
 )
 from training.snapshots import save_snapshot
@@ -137,7 +138,7 @@ def _read_pickle(data: bytes, source: str) -> NetworkFile:
         raise RecordError(f"holds a {kind}, not the dict of networks of a snapshot")
     nodes = {k: v for k, v in content.items() if isinstance(v, inert_pickle.Node)}
     _check_count(nodes)
-    records = {shown(str(name), 40): from_node(node) for name, node in nodes.items()}
+    records = {shown(str(name), 40): imported(from_node(node)) for name, node in nodes.items()}
     data_set = content.get("training_set_kwargs")
     data_set = None if data_set is None else plain(data_set, "training_set_kwargs")
     return NetworkFile(source, "pickle", records, data_set)

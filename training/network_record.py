@@ -4,6 +4,7 @@ What every file format of networks comes down to. Reading a record runs nothing 
 `build` makes the network of this project that it describes.
 """
 
+import importlib
 import inspect
 import math
 import pickle
@@ -18,7 +19,7 @@ import torch
 from dnnlib.util import EasyDict
 from torch_utils import persistence
 from torch_utils.inert_pickle import Node, shown
-from training import superresolution
+from training import methods, superresolution
 from training.migrations import migrate
 from training.synthesis import fitted
 from training.volumetric_rendering.planes import axis_pairs
@@ -97,6 +98,19 @@ def from_node(node: Node) -> NetworkRecord:
         dict(reader.tensors()),
         settings,
     )
+
+
+def imported(record: NetworkRecord) -> NetworkRecord:
+    """The record of a published network as one of this project's own: as it is, unless a method
+    knows its layout. Raises RecordError."""
+    for importer in methods.importers():
+        if record.class_name == importer.class_name and (
+            importer.mark in record.init_kwargs
+            or any(name.startswith(importer.mark) for name in record.tensors)
+        ):
+            module, _, function = importer.function.partition(":")
+            return getattr(importlib.import_module(module), function)(record)
+    return record
 
 
 def from_module(module: torch.nn.Module) -> NetworkRecord:

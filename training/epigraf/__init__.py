@@ -3,7 +3,7 @@ super-resolution, trained on patches of its pictures."""
 
 import click
 
-from training.method import Method
+from training.method import Importer, Method
 
 _WEIGHT = click.FloatRange(min=0)
 _SHARE = click.FloatRange(min=0, max=1)
@@ -70,4 +70,8 @@ METHOD = Method(
         ),
     },
     plain_classes={"PlaneBackbone": "training.epigraf.generator"},
+    importers=(
+        Importer("Generator", "synthesis.tri_plane_", "training.epigraf.published:generator"),
+        Importer("Discriminator", "scalar_enc.", "training.epigraf.published:discriminator"),
+    ),
 )

@@ -2,7 +2,7 @@
 
 import click
 
-from training.method import Method
+from training.method import Importer, Method
 
 _WEIGHT = click.FloatRange(min=0)
 
@@ -32,4 +32,11 @@ METHOD = Method(
         ("--depth_guided_sample", _WEIGHT, 0, "Look so far around the 2D branch's surface; 0: off"),
     ),
     classes={"training.mimic3d.generator": ("DualTriPlaneGenerator",)},
+    importers=tuple(
+        Importer(name, "triplane_channels", f"training.mimic3d.published:{function}")
+        for name, function in (
+            ("DualTriPlaneGenerator", "dual_generator"),
+            ("TriPlaneGenerator", "generator"),
+        )
+    ),
 )
