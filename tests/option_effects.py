@@ -1,4 +1,4 @@
-"""What each option of train.py changes in a training: one row an option.
+"""What each shared option of train.py changes in a training: one row an option.
 
 A new option needs a row here. `look` of its proof is shown two trials, without and with
 `argument`; what it finds must differ.
@@ -309,6 +309,7 @@ ROWS = [
     Row("--reg_type=monotonic-fixed", G),
     Row("--decoder_lr_mul=0.5", G),
     Row("--plane_axes=orthogonal", G),
+    Row("--aware3d=True", G, ("--plane_axes=cyclic",)),
     Row("--c-noise=1", NOTICE, fields=False),
     Row("--sr_first_cutoff=3", NOTICE, fields=False),
     Row("--sr_first_stopband=5", NOTICE, fields=False),

@@ -23,6 +23,7 @@ from metrics.feature_metrics import FEATURE_METRICS
 from torch_utils.ops import choice
 from training import config as configuration
 from training import recomputation
+from training.aware3d import aware3d_resolutions
 from training.config import TrainingConfig
 from training.hardware import with_hardware
 from training.training_loop import training_loop
@@ -74,6 +75,8 @@ def configure(*arguments: str) -> TrainingConfig:
 def shrink(config: TrainingConfig) -> TrainingConfig:
     """The configuration with small networks and few samples, in which a kimg is one iteration."""
     G_kwargs = dict(config.G_kwargs, plane_resolution=8, z_dim=16, w_dim=16)
+    if "aware3d_res" in G_kwargs:
+        G_kwargs["aware3d_res"] = aware3d_resolutions(G_kwargs["plane_resolution"])
     samples = dict(depth_resolution=4, depth_resolution_importance=4)
     G_kwargs["rendering_kwargs"] = dict(G_kwargs["rendering_kwargs"], **samples)
     G_kwargs["sr_kwargs"] = dict(G_kwargs["sr_kwargs"], widths=[8, 8])

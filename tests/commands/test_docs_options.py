@@ -1,18 +1,20 @@
-"""docs/options.md names every option with its default, and every key of rendering_kwargs."""
+"""docs/options.md names every option that methods share with its default, and every key of
+rendering_kwargs that they share. What one method alone has is on the method's page."""
 
 import json
 import re
 from dataclasses import MISSING, fields
-from pathlib import Path
 
 import pytest
 
 import train
+from tests.markdown_tables import read_page, tables
 from training import config as configuration
+from training import methods
 from training.presets import PRESETS
 from training.volumetric_rendering.options import RenderingOptions
 
-PAGE = (Path(train.__file__).parent / "docs" / "options.md").read_text()
+PAGE = read_page("options.md")
 
 
 class AnyData:
@@ -24,25 +26,11 @@ class AnyData:
         return 1
 
 
-def tables(page):
-    """{first cell without backquotes: {column: cell}} of the rows of all tables of a page."""
-    rows, header = {}, None
-    for line in page.splitlines():
-        if not line.startswith("|"):
-            header = None
-            continue
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if header is None:
-            header = cells
-        elif not set(cells[0]) <= set("- "):
-            name = re.match(r"`?([^` ]*)", cells[0]).group(1)
-            assert name not in rows, f"{name} has two rows"
-            rows[name] = dict(zip(header, cells, strict=True))
-    return rows
-
-
 ROWS = tables(PAGE)
-OPTIONS = {p.opts[-1]: p for p in train.main.params}
+OF_METHODS = {row[0] for row in train.OF_METHODS}
+OPTIONS = {p.opts[-1]: p for p in train.main.params if p.opts[-1] not in OF_METHODS}
+# Names of other methods, and of their presets, are on their own pages.
+CHOICES = {"--method": {methods.DEFAULT}, "--cfg": set(PRESETS)}
 
 
 def parse(*arguments):
@@ -79,7 +67,8 @@ def test_default_of_an_option(name):
 
 @pytest.mark.parametrize("name", [n for n, p in OPTIONS.items() if hasattr(p.type, "choices")])
 def test_choices_of_an_option(name):
-    missing = [choice for choice in OPTIONS[name].type.choices if f"`{choice}`" not in PAGE]
+    choices = CHOICES.get(name, OPTIONS[name].type.choices)
+    missing = [choice for choice in choices if f"`{choice}`" not in PAGE]
     assert not missing
 
 
