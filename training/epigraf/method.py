@@ -61,8 +61,10 @@ PRESETS = {
             _RENDERING,
             depth_resolution=10,
             depth_resolution_importance=10,
-            ray_start=0.675,
-            ray_end=1.325,
+            ray_start="auto",
+            ray_end="auto",
+            ray_limits="exact",
+            density_bias=-1.0,
             box_warp=0.55,
             avg_camera_radius=1.0,
             avg_camera_pivot=[0, 0, 0],
@@ -77,7 +79,7 @@ PRESETS = {
         options=dict(
             gpus=1,
             batch=8,
-            gamma=1.0,
+            gamma=2.5,
             kimg=20,
             tick=1,
             snap=2,
@@ -90,7 +92,10 @@ PRESETS = {
             metrics=[],
             patch_resolution=32,
             patch_anneal_kimg=10,
-            density_noise_fade_kimg=5,
+            density_noise=0.3,
+            density_noise_fade_kimg=3,
+            disc_pose_cond=True,
+            disc_pose_drop=0.0,
         ),
         generator=dict(plane_resolution=64),
         loss=dict(blur_init_sigma=0),
@@ -141,6 +146,12 @@ def _radius(training_set) -> float:
     return float(f"{np.median(np.linalg.norm(places, axis=1)):.3g}")
 
 
+def _scaled(rendering: dict, radius: float) -> dict[str, Any]:
+    """The preset's lengths, in units of the radius, in the data's."""
+    lengths = {k: rendering[k] for k in ("ray_start", "ray_end", "box_warp", "avg_camera_radius")}
+    return {k: value if value == "auto" else value * radius for k, value in lengths.items()}
+
+
 def _fov(rendering: dict) -> float:
     return math.degrees(2 * math.atan(0.5 / rendering["avg_camera_focal"]))
 
@@ -151,11 +162,9 @@ def _last_delta(opts, rendering: dict) -> float:
 
 
 def _generator(opts, preset: Preset, resolution: int, radius: float) -> dict[str, Any]:
-    lengths = ("ray_start", "ray_end", "box_warp", "avg_camera_radius")
-    scaled = {name: preset.rendering[name] * radius for name in lengths}
     rendering = dict(
         preset.rendering,
-        **scaled,
+        **_scaled(preset.rendering, radius),
         image_resolution=resolution,
         last_delta=_last_delta(opts, preset.rendering),
         gpc_reg_prob=opts.gpc_reg_prob if opts.gen_pose_cond else None,
