@@ -130,7 +130,7 @@ RENDERING = [
     ("--density_reg_p_dist", WEIGHT, 0.004, "Standard deviation of its displacements"),
     ("--reg_type", click.Choice(REG_TYPES), "l1", "Kind of density regulariser"),
     ("--decoder_lr_mul", WEIGHT, 1, "Learning rate multiplier of the decoder"),
-    ("--aware3d", bool, False, "Let the planes exchange features while they are made (Mimic3D)"),
+    ("--aware3d", bool, False, "Let the planes exchange features while they are made"),
     ("--plane_axes", click.Choice(PLANE_AXES), "legacy", "Axes of the planes"),
 ]
 OF_METHODS = [row for method in methods.all_methods().values() for row in method.options]
