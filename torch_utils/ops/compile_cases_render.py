@@ -12,9 +12,9 @@ from .render_triton import BLOCK, STAGES, WARPS
 from .triplane_triton import (
     BACKWARD_BLOCK,
     BACKWARD_LAUNCH,
-    FORWARD_BLOCK,
     FORWARD_TILE,
     PRODUCTS,
+    forward_block,
     separately,
 )
 
@@ -63,7 +63,8 @@ def _points() -> list[CompileCase]:
         types = dict(INPUTS, planes=planes, **dict.fromkeys(names, "*fp32"))
         shared = dict(field, PRECISION=product)
         for what, absent in {"query": points, "densities of rays": dict(rgb=None)}.items():
-            constants = dict(shared, BLOCK=FORWARD_BLOCK[precision], **absent)
+            block = forward_block(precision, field["AXES"], field["ACTIVATION"])
+            constants = dict(shared, BLOCK=block, **absent)
             name = f"{what}, {precision} {kind}"
             cases.append(
                 CompileCase(name, triplane_triton.decode_forward, types, constants, **FORWARD_TILE)

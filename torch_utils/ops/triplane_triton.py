@@ -221,7 +221,7 @@ def _decode(
     planes: Tensor, layers: Layers, rays: Rays, rgb: Tensor | None, sigma: Tensor, how: How
 ) -> None:
     planes, layers, rays = stored(planes, how), dense(layers), dense(rays)
-    count, block = sigma[0].numel(), FORWARD_BLOCK[how.precision]
+    count, block = sigma[0].numel(), forward_block(how.precision, how.axes, how.activation)
     decode_forward[(triton.cdiv(count, block), len(planes))](
         planes, *layers, *rays, rgb, sigma, count, samples_of(rays), how.scale,
         PRECISION=PRODUCTS[how.precision][0], BLOCK=block,
@@ -284,6 +284,13 @@ def backward(
     if sums is None:
         return [planes.new_empty(0, dtype=torch.float32) for _ in layers]
     return [g.view_as(t).clone() for g, t in zip(sums.sum(0).split(sizes), layers, strict=True)]
+
+
+def forward_block(precision: str, axes: Sequence[int], activation: str) -> int:
+    """Samples a tile of the forward kernel; on compute capability 10 more planes or less arithmetic
+    between their texels take more registers."""
+    block = FORWARD_BLOCK[precision]
+    return min(block, 32) if len(axes) > 4 or activation == "lrelu" else block
 
 
 def separately(precision: str, axes: Sequence[int]) -> bool:
