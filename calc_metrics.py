@@ -3,11 +3,19 @@
 
 import os
 import sys
+from dataclasses import replace
 
 import click
 
 from dnnlib.util import one_line, set_offline
-from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors, ops_option
+from eg3d.command_line import (
+    CONTEXT,
+    FiniteFloat,
+    choice_options,
+    one_line_errors,
+    ops_option,
+    showing,
+)
 
 NATURAL = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
@@ -43,6 +51,7 @@ def _names(ctx, param, value: str) -> list[str]:
 @click.option("--trunc", type=FiniteFloat(), default=1.0, show_default=True, help="Truncation psi.")
 @click.option("--trunc-cutoff", type=NATURAL, help="Truncate only the first N layers.")
 @click.option("--nrr", type=POSITIVE, help="Side of the volume rendering.  [default: the model's]")
+@choice_options
 @click.option("--batch", type=POSITIVE, default=64, show_default=True, help="Of the detector.")
 @click.option("--batch-gen", type=POSITIVE, help="Of the generator.  [default: 32, CPU 8]")
 @click.option("--workers", type=NATURAL, help="To decode pictures.  [default: 3, at most the CPUs]")
@@ -78,6 +87,7 @@ def main(ctx: click.Context, **options) -> None:
 def _open(options: dict, device):
     """What is to be measured. Raises InputError, OSError, click's errors."""
     from eg3d.measuring import open_subject
+    from eg3d.model import Model
     from metrics.metric_main import MetricError, require_valid_metric
 
     try:
@@ -86,7 +96,8 @@ def _open(options: dict, device):
     except MetricError as error:
         raise click.ClickException(f"--metrics: {error}") from None
     names = ("network", "data", "mirror", "trust")
-    return open_subject(**{name: options[name] for name in names}, device=device)
+    subject = open_subject(**{name: options[name] for name in names}, device=device)
+    return replace(subject, generator=showing(Model.of(subject.generator), options).generator)
 
 
 def _measure(options: dict, world) -> int:

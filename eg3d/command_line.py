@@ -2,7 +2,7 @@
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ __all__ = [
     "FiniteFloat",
     "GridSize",
     "bf16_option",
+    "choice_options",
     "Panels",
     "one_line_errors",
     "open_model",
     "ops_option",
     "shared_options",
+    "showing",
     "without_effect",
 ]
 
@@ -78,6 +80,32 @@ bf16_option = click.option(
     callback=_round_convolutions,
     help="Convolutions in bfloat16 on a CPU that has it: faster, colours off by about 1 in 255.",
 )
+
+_CHOICES = [
+    click.option(
+        "--branch",
+        type=click.Choice(["2d", "3d", "detail"]),
+        help="Which branch of a model with two.  [default: the model's, 2d]",
+    ),
+    click.option(
+        "--layers",
+        type=click.Choice(["all", "foreground", "background"]),
+        help="Of a model with a background.  [default: the model's, all]",
+    ),
+]
+
+
+def choice_options(function: Callable) -> Callable:
+    """Decorator: the options that say what a model shows that leaves a choice."""
+    for option in reversed(_CHOICES):
+        function = option(function)
+    return function
+
+
+def showing(model: Model, options: Mapping[str, Any]) -> Model:
+    """The model that shows what the options of `choice_options` ask for. Raises InputError."""
+    return model.showing(**{name: options[name] for name in ("branch", "layers")})
+
 
 _SHARED = [
     click.option(
@@ -153,6 +181,7 @@ _SHARED = [
         type=click.Choice(["y", "z"]),
         help="Axis of the model's world that points up.  [default: y]",
     ),
+    *_CHOICES,
     click.option("--device", help="Such as cpu or cuda:1.  [default: a GPU if there is one]"),
     ops_option,
     bf16_option,
@@ -246,6 +275,7 @@ def open_model(options: EasyDict) -> tuple[Model, Style]:
         set_offline(True)
     torch.manual_seed(0)  # Random noise and jitter repeat, too.
     model = load(options.network, device=options.device, trust=options.trust)
+    model = showing(model, options)
     if options.fov_deg is not None:
         model = model.with_fov(options.fov_deg)
     if options.hfov_deg is not None:

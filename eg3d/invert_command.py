@@ -12,7 +12,7 @@ from tqdm import tqdm
 from dnnlib.util import EasyDict, replacing, set_offline
 from eg3d import pictures, views
 from eg3d.camera_offsets import moved
-from eg3d.command_line import CONTEXT, FiniteFloat, one_line_errors
+from eg3d.command_line import CONTEXT, FiniteFloat, choice_options, one_line_errors, showing
 from eg3d.files import make_folder
 from eg3d.inversion import SPACES, Callback, Inversion, Options, Step, invert
 from eg3d.latents import write_ws
@@ -80,6 +80,7 @@ _SIDE_YAWS = (0.4, -0.4)  # of the comparison, radians
     "--trace", type=click.IntRange(min=0), default=0, help="Write so many intermediate pictures."
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@choice_options
 @click.option("--device", help="Such as cpu or cuda:1.  [default: a GPU if there is one]")
 @click.option(
     "--trust",
@@ -96,7 +97,7 @@ def main(**options):
     if opts.offline:
         set_offline(True)
     network = newest(opts.network)
-    model = load(network, device=opts.device, trust=opts.trust)
+    model = showing(load(network, device=opts.device, trust=opts.trust), opts)
     content = _writable(read(network)) if changes_network else None
     image, camera = _target(opts, model)
     perceptual = None

@@ -1,5 +1,6 @@
 """A trained model: latents, cameras that suit it, and the scenes it makes."""
 
+import copy
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,30 @@ class Model:
         if across not in makers:
             raise InputError(f"field of view across {across!r}: must be diagonal or width")
         return replace(self, intrinsics=makers[across](degrees, device=self.device))
+
+    @property
+    def choices(self) -> Mapping[str, tuple[str, ...]]:
+        """What the model can show, as names of choices and their values, the usual one first: such
+        as the branches of a generator that has two. Most models have none."""
+        return self.generator.own_choices
+
+    def showing(self, **chosen: str | None) -> "Model":
+        """The same model, which shows these values of its `choices`, such as branch='3d'; None
+        leaves a choice as it is. Raises InputError."""
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        for name, value in chosen.items():
+            values = self.choices.get(name, ())
+            if not values:
+                raise InputError(
+                    f"{name} {value!r}: this model leaves no choice of {name}; leave it out"
+                )
+            if value not in values:
+                raise InputError(f"{name} {value!r}: this model has {', '.join(values)}")
+        if not chosen:
+            return self
+        generator = copy.copy(self.generator)  # The weights are shared.
+        generator.rendering_kwargs = {**self.rendering_kwargs, **chosen}
+        return replace(self, generator=generator)
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from eg3d.errors import InputError
 from eg3d.volume import Volume, default_border, density_volume
 from training.cameras import Camera
 from training.surfaces import OPAQUE, surface_normals, surface_points
+from training.triplane import rays_at_once
 from training.volumetric_rendering.draws import Draws, FixedDraws
 from training.volumetric_rendering.renderer import TriPlaneField
 
@@ -92,7 +93,8 @@ class Scene:
         numbers do not agree or a camera's are not finite.
 
         Args:
-            resolution: side h of the volume rendering; default the generator's own.
+            resolution: side h of the volume rendering; default the generator's own for what it
+                shows.
             samples: a multiple of the generator's samples along a ray, or (coarse, fine).
             draws: the renderer's random numbers; default `FixedDraws()`, so that the same call
                 gives the same picture.
@@ -101,8 +103,10 @@ class Scene:
         """
         count = self._views(camera)
         options = _with_samples(self.generator.rendering_kwargs, samples)
-        side = resolution or self.generator.neural_rendering_resolution
-        chunk = chunk or _views_at_once(side, options)
+        side = resolution or self.generator.usual_side(options)
+        rays = rays_at_once(options, _POINTS_AT_ONCE)
+        chunk = chunk or max(rays // side**2, 1)
+        rays = None if rays >= side**2 else rays
         label = camera.label().to(self.planes).expand(count, -1)
         planes = self.planes.expand(count, *self.planes.shape[1:])
         ws = self.ws.expand(count, *self.ws.shape[1:])
@@ -110,7 +114,9 @@ class Scene:
         parts = []
         for start in range(0, count, chunk):
             part = slice(start, start + chunk)
-            out = self.generator.render(planes[part], ws[part], label[part], side, draws, options)
+            out = self.generator.render(
+                planes[part], ws[part], label[part], side, draws, options, chunk=rays
+            )
             parts.append(_rendering(out, Camera.from_label(label[part])))
         if len(parts) == 1:
             return parts[0]
@@ -194,8 +200,3 @@ def _with_samples(options: dict, samples: Samples) -> dict:
     if not isinstance(samples, tuple):
         samples = tuple(int(options[name] * samples) for name in names)
     return {**options, **dict(zip(names, samples, strict=True))}
-
-
-def _views_at_once(side: int, options: dict) -> int:
-    samples = options["depth_resolution"] + options["depth_resolution_importance"]
-    return max(_POINTS_AT_ONCE // max(side * side * samples, 1), 1)

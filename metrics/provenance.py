@@ -68,12 +68,13 @@ def _generator(options: MetricOptions) -> dict[str, Any]:
     settings = dict(
         truncation_psi=1,
         truncation_cutoff=None,
-        neural_rendering_resolution=options.G.neural_rendering_resolution,
+        neural_rendering_resolution=options.G.usual_side(),
         samples=[kwargs["depth_resolution"], kwargs["depth_resolution_importance"]],
         noise_mode="random",
         jitter="random",
     )
-    return settings | dict(options.G_kwargs)
+    shown = {name: kwargs.get(name, values[0]) for name, values in options.G.own_choices.items()}
+    return settings | shown | dict(options.G_kwargs)
 
 
 def _precision(options: MetricOptions) -> str:

@@ -22,6 +22,10 @@ from training.volumetric_rendering.renderer import ImportanceRenderer, TriPlaneF
 PLANE_CHANNELS = 32
 PLANE_RESOLUTION = 256
 
+# Points rendered at a time where no gradients are needed: a batch of 32 renderings of 64 x 64 rays
+# in one go, a picture of 512 x 512 rays in two.
+POINTS_AT_ONCE = 1 << 24
+
 
 class OSGDecoder(torch.nn.Module):
     """The decoder of the planes: mean over the planes, one hidden layer of 64, softplus.
@@ -123,6 +127,15 @@ class TriPlaneGenerator(torch.nn.Module):
         self.backbone = self._backbone(plane_resolution, mapping_kwargs or {}, synthesis_kwargs)
         self.superresolution = self._superresolution(sr_num_fp16_res, sr_kwargs or {})
         self.decoder = self._decoder()
+
+    @property
+    def own_choices(self) -> Mapping[str, tuple[str, ...]]:
+        """Those of `choices` that this network, as it was configured, leaves."""
+        return self.choices
+
+    def usual_side(self, options: Mapping | RenderingOptions | None = None) -> int:
+        """The side of a rendering by these options, where nothing else is asked for."""
+        return self.neural_rendering_resolution
 
     # What a method may make of its own.
 
@@ -236,15 +249,18 @@ class TriPlaneGenerator(torch.nn.Module):
             recompute: the parts, 'renderer' and 'sr', whose activations are not kept for the
                 backward pass but computed again.
             view: a part of the picture to render, without super-resolution; default all of it.
-            chunk: rays of a picture rendered at a time, default all.
+            chunk: rays of a picture rendered at a time; default all where gradients are enabled,
+                else as many as `POINTS_AT_ONCE` allows.
 
         Returns the pictures of `synthesis`.
         """
         options = self.rendering_kwargs if options is None else options
         whole = view is None
         if view is None:
-            side = neural_rendering_resolution or self.neural_rendering_resolution
+            side = neural_rendering_resolution or self.usual_side(options)
             view = FullView(side, self.pixel_grid)
+        if chunk is None and not torch.is_grad_enabled():
+            chunk = rays_at_once(options, POINTS_AT_ONCE, len(c))
         rays = view.rays(Camera.from_label(c))
 
         def volume(draws: Draws | None, planes: Tensor, *rays: Tensor) -> tuple[Tensor, ...]:
@@ -284,8 +300,7 @@ class TriPlaneGenerator(torch.nn.Module):
         """ws [N, num_ws, w_dim], rendering camera c [N, 25] -> pictures, nominally in [-1, 1].
 
         Args:
-            neural_rendering_resolution: side h of the rendering; default the attribute of this
-                name, which is not changed.
+            neural_rendering_resolution: side h of the rendering; default `usual_side`.
             cache_backbone, use_cached_backbone: keep the planes on this object, reuse them. For
                 existing programs; `eg3d.Scene` does it without hidden state.
             draws: where the renderer's random numbers come from, default fresh ones.
@@ -370,6 +385,12 @@ class TriPlaneGenerator(torch.nn.Module):
             use_cached_backbone,
             **synthesis_kwargs,
         )
+
+
+def rays_at_once(options: Mapping, points: int, pictures: int = 1) -> int:
+    """Rays of each of some pictures that take so many sample points together, at least one."""
+    samples = options["depth_resolution"] + options["depth_resolution_importance"]
+    return max(points // (pictures * samples), 1)
 
 
 def as_image(values: Tensor) -> Tensor:

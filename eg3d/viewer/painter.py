@@ -80,8 +80,10 @@ class Painter:
             return Picture(plane_norms(scene), seconds, made)
         with _timed(seconds, "rendering"):
             camera = viewpoint.camera(model, state)
-            refined = model if detail.refine and state.view == "image" else _enlarging(model)
-            seen = filming.following(_precise(refined, state), camera)
+            shown = showing(model, state)
+            refine = state.view == "image" and _refines(shown, detail)
+            seen = shown if refine else _enlarging(shown)
+            seen = filming.following(_precise(seen, state), camera)
             scene = replace(scene, generator=seen.generator)
             rendering = scene.render(
                 camera, side(model, state, detail), samples(model, state, detail)
@@ -124,9 +126,15 @@ class Painter:
         return Picture(pixels, seconds, True, found, statistics)
 
 
+def showing(model: Model, state: ViewState) -> Model:
+    """The model that shows what the state chooses; what the model has not is left out."""
+    own = model.choices
+    return model.showing(**{name: v for name, v in state.chosen if v in own.get(name, ())})
+
+
 def side(model: Model, state: ViewState, detail: Detail = FULL) -> int:
     """Side of the volume rendering."""
-    full = state.resolution or model.generator.neural_rendering_resolution
+    full = state.resolution or showing(model, state).generator.usual_side()
     return max(round(full * detail.resolution), min(_SMALLEST, full))
 
 
@@ -158,7 +166,7 @@ def _pass(model: Model, state: ViewState) -> None:
     """One pass through all networks, with nothing kept."""
     camera = viewpoint.camera(model, state)
     scene = _make_scene(model, state, viewpoint.conditioning(model, state))
-    generator = filming.following(_precise(model, state), camera).generator
+    generator = filming.following(_precise(showing(model, state), state), camera).generator
     scene = replace(scene, generator=generator)
     scene.render(camera, side(model, state), samples(model, state))
 
@@ -166,9 +174,9 @@ def _pass(model: Model, state: ViewState) -> None:
 class _Enlargement(torch.nn.Module):
     """In place of super-resolution: the raw picture, enlarged."""
 
-    def __init__(self, side: int):
+    def __init__(self, side: int, input_resolution: int):
         super().__init__()
-        self._side = side
+        self._side, self.input_resolution = side, input_resolution
 
     def forward(self, raw: Tensor, features: Tensor, ws: Tensor, **options: object) -> Tensor:
         """raw [N, 3, h, h] -> [N, 3, side, side]"""
@@ -178,10 +186,19 @@ class _Enlargement(torch.nn.Module):
 def _enlarging(model: Model) -> Model:
     """The model without super-resolution; other pictures than the final one are the same."""
     generator = copy.copy(model.generator)
-    generator._modules = dict(
-        generator._modules, superresolution=_Enlargement(model.img_resolution)
-    )
+    sr = generator.superresolution
+    if sr is None:
+        return model
+    enlargement = _Enlargement(model.img_resolution, sr.input_resolution)
+    generator._modules = dict(generator._modules, superresolution=enlargement)
     return replace(model, generator=generator)
+
+
+def _refines(model: Model, detail: Detail) -> bool:
+    """Whether super-resolution follows. What is a final picture at the usual side is none of its
+    inputs where it is drawn more coarsely."""
+    final = model.generator.usual_side() == model.img_resolution
+    return detail.refine and (detail.resolution == 1 or not final)
 
 
 def _precise(model: Model, state: ViewState) -> Model:

@@ -165,6 +165,8 @@ def compared(state: ViewState) -> ViewState:
     """The state of the right one of two pictures."""
     if state.compare == "model":
         return state
+    if state.compare == "choice":
+        return state.with_(chosen=state.compare_chosen)
     return state.with_(seed=state.compare_seed, dx=0.0, dy=0.0, blend=0.0)
 
 

@@ -34,6 +34,8 @@ class ViewState:
     blended bilinearly; then `blend` of `blend_seed` is added, then `mix_layers` of `mix_seed`.
     None stands for the model's own: lens, point to look at, rendering resolution, camera (the
     front), cutoff (all layers). Angles of the free conditioning are those of published scripts.
+    `chosen` are pairs of a name and a value of the model's choices, such as ("branch", "3d"), and
+    `compare_chosen` those of the picture beside it; what a model has not is left out.
     """
 
     network: str = setting("")
@@ -62,15 +64,17 @@ class ViewState:
     fov: float | None = setting(None, 1.0, 120.0)
 
     view: str = setting("image", choices=VIEWS)
+    chosen: tuple[tuple[str, str], ...] = setting(())
     resolution: int | None = setting(None, 8, 512)
     coarse: float = setting(1.0, 0.25, 4.0)
     fine: float = setting(1.0, 0.25, 4.0)
     cache_planes: bool = setting(True)
     full_precision: bool = setting(False)
 
-    compare: str = setting("nothing", choices=("nothing", "seed", "model"))
+    compare: str = setting("nothing", choices=("nothing", "seed", "model", "choice"))
     compare_seed: int = setting(1, 0, MOST_SEED)
     compare_network: str = setting("")
+    compare_chosen: tuple[tuple[str, str], ...] = setting(())
 
     layer: str = setting("")
     layer_grey: bool = setting(False)
@@ -157,6 +161,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return kind in (int | None, float | None, tuple[float, ...] | None)
     if kind in (bool, str):
         return isinstance(value, kind)
+    if kind == tuple[tuple[str, str], ...]:
+        return isinstance(value, tuple) and all(map(_is_pair, value))
     if kind == tuple[int, ...] or kind == tuple[float, ...] | None:
         inner = int if kind == tuple[int, ...] else float
         return isinstance(value, tuple) and all(_fits(number, inner) for number in value)
@@ -165,8 +171,14 @@ def _fits(value: Any, kind: Any) -> bool:
     return kind in (float, float | None) or isinstance(value, int)
 
 
+def _is_pair(value: Any) -> bool:
+    texts = isinstance(value, tuple) and all(isinstance(part, str) for part in value)
+    return texts and len(value) == 2
+
+
 def _words(kind: Any) -> str:
     names = {bool: "true or false", str: "a text", int: "a whole number", int | None: "whole"}
+    names[tuple[tuple[str, str], ...]] = "pairs of texts"
     return names.get(kind, "a number or a list of numbers")
 
 

@@ -28,10 +28,6 @@ PLANE_RESOLUTION = 512
 PLANE_AXES = ((2, 1, 0), (2, 0, 1), (1, 0, 2))
 MIRRORED = (1, 2)
 
-# Rays rendered at once where no gradients are needed: a whole picture of 512 pixels would take
-# gigabytes for what lies between planes and pixels.
-CHUNK = 128**2
-
 
 class PlaneBackbone(torch.nn.Module):
     """Mapping and synthesis, of which the synthesis takes the first latents, a background the rest.
@@ -116,6 +112,11 @@ class EpigrafGenerator(TriPlaneGenerator):
         self.neural_rendering_resolution = img_resolution
         self.renderer.plane_axes = torch.eye(3)[torch.tensor(PLANE_AXES)]
 
+    @property
+    def own_choices(self) -> Mapping[str, tuple[str, ...]]:
+        """Without a background there are no layers to choose from."""
+        return {} if self.background == "none" else self.choices
+
     def _backbone(self, side: int, mapping: Mapping, synthesis: Mapping) -> torch.nn.Module:
         channels = 3 * PLANE_CHANNELS + (3 if self.background == "plane" else 0)
         planes = SynthesisNetwork(self.w_dim, side, channels, **synthesis)
@@ -195,8 +196,6 @@ class EpigrafGenerator(TriPlaneGenerator):
 
     def _foreground(self, planes, origins, directions, options, draws, chunk):
         options = RenderingOptions.from_kwargs(options or self.rendering_kwargs)
-        if chunk is None and not torch.is_grad_enabled():
-            chunk = CHUNK
         field = self.field(planes, options, draws)
         return render_rays(field, origins, directions, options, draws, chunk)
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from eg3d.viewer.panels.base import Panel
 from eg3d.viewer.panels.camera import CameraPanel
+from eg3d.viewer.panels.choices import ChoicesPanel
 from eg3d.viewer.panels.export import ExportPanel
 from eg3d.viewer.panels.info import InfoPanel
 from eg3d.viewer.panels.latents import LatentsPanel
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 TABS = {
     "Object": (NetworkPanel, LatentsPanel, StylesPanel),
     "View": (CameraPanel,),
-    "Picture": (PicturePanel, InfoPanel),
+    "Picture": (PicturePanel, ChoicesPanel, InfoPanel),
     "Layers": (LayersPanel,),
     "Scene": (ScenePanel,),
     "Save": (ExportPanel,),

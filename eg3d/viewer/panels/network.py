@@ -7,6 +7,7 @@ import viser
 
 from eg3d.errors import InputError
 from eg3d.model import Model
+from eg3d.viewer.painter import showing
 from eg3d.viewer.panels.base import Panel
 
 _NONE = "-"
@@ -41,7 +42,7 @@ class NetworkPanel(Panel):
         self.client.viewer.remember(network)
         self._offer(self.recent, self.client.viewer.recent)
         self.path.value = network
-        side = model.generator.neural_rendering_resolution
+        side = showing(model, self.client.state).generator.usual_side()
         samples = (model.rendering_kwargs[f"depth_resolution{s}"] for s in ("", "_importance"))
         self.facts.content = (
             f"**{Path(network).name}**: {model.img_resolution} pixels a side from "

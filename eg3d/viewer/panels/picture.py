@@ -1,7 +1,9 @@
 """What is drawn of the object and how finely, alone or beside another one."""
 
 from eg3d.model import Model
+from eg3d.viewer.painter import showing
 from eg3d.viewer.panels.base import Panel
+from eg3d.viewer.session import Frame
 
 _VIEWS = {
     "image": "picture",
@@ -33,6 +35,7 @@ class PicturePanel(Panel):
             self.controls.buttons({"reset": self._reset})
         with self.gui.add_folder("Side by side", expand_by_default=False):
             names = {"nothing": "nothing", "seed": "another seed", "model": "another model"}
+            names["choice"] = "another choice"
             self.controls.choice("Beside it", "compare", names)
             self.controls.number("Other seed", "compare_seed", 1)
             self.path = self.gui.add_text("Other model", "", hint="Path, run directory, address.")
@@ -41,8 +44,17 @@ class PicturePanel(Panel):
 
     def opened(self, model: Model) -> None:
         """Shows the model's own resolution."""
-        self._own = min(max(model.generator.neural_rendering_resolution, 8), 256)
-        if self.client.state.resolution is None:
+        self._show_own(model)
+
+    def shown(self, frame: Frame) -> None:
+        """Shows the own resolution of what is chosen."""
+        if frame.final:
+            self._show_own(frame.model)
+
+    def _show_own(self, model: Model) -> None:
+        own = showing(model, self.client.state).generator.usual_side()
+        self._own = min(max(own, 8), 256)
+        if self.client.state.resolution is None and self.side.value != self._own:
             self.side.value = self._own
 
     def loaded(self) -> None:
