@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.epigraf.background_network import BackgroundINR
-from training.views import View
+from training.views import FullView, View
 from training.volumetric_rendering.depths import jitter_in_bins
 from training.volumetric_rendering.ray_marcher import closed_weights, weighted_sum
 
@@ -16,7 +16,9 @@ NO_AXIS = 1e-10  # square of the length of an axis that is none
 
 def plane_background(picture: Tensor, resolution: int, view: View) -> Tensor:
     """A generated picture [N, 3, h, h], enlarged to `resolution` by its corners, as `view` sees it:
-    [N, 3, r, r]."""
+    [N, 3, r, r]. A view of all of it may have any side."""
+    if isinstance(view, FullView):
+        resolution = view.resolution
     if picture.shape[-1] != resolution:
         picture = F.interpolate(
             picture, size=(resolution, resolution), mode="bilinear", align_corners=True
