@@ -13,7 +13,6 @@ from contextlib import contextmanager
 import click
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import machine, quartiles, table, timed, write_json
 from torch_utils.memory_count import saved_bytes
@@ -51,6 +50,9 @@ def convolutions_of(name: str) -> Iterator[None]:
 
 def counted(side: int, batch: int, options: dict) -> dict[str, float]:
     """MB kept for the backward pass, and GFLOP of a forward pass, for each sample."""
+    # Here: it imports Triton, which tests of kernels have to set up first.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FakeTensorMode(allow_non_fake_inputs=True):
         G = SynthesisNetwork(img_resolution=side, **SIZES, **options)
         ws = torch.empty(batch, G.num_ws, G.w_dim)
