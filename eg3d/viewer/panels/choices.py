@@ -41,7 +41,7 @@ class ChoicesPanel(Panel):
     ) -> tuple[viser.GuiDropdownHandle, viser.GuiDropdownHandle]:
         values = model.choices[name]
         shown = self.gui.add_dropdown(name.capitalize(), values)
-        other = self.gui.add_dropdown("Beside it", (_NOTHING, *values))
+        other = self.gui.add_dropdown(f"{name.capitalize()} beside it", (_NOTHING, *values))
 
         @shown.on_update
         async def _(event: viser.GuiEvent) -> None:

@@ -1,6 +1,7 @@
 """The small model that all recorded numbers of Mimic3D are of."""
 
 import pytest
+import torch
 
 from training.mimic3d.generator import DualTriPlaneGenerator
 
@@ -51,4 +52,11 @@ def generator(recorded, state_of):
     """The generator with the recorded weights, in evaluation mode."""
     G = DualTriPlaneGenerator(**ARGUMENTS, rendering_kwargs=dict(RENDERING))
     G.load_state_dict(state_of(recorded))
+    return G.eval().requires_grad_(False)
+
+
+def random_generator() -> DualTriPlaneGenerator:
+    """A generator of the same sizes with random weights."""
+    torch.manual_seed(0)
+    G = DualTriPlaneGenerator(**ARGUMENTS, rendering_kwargs=dict(RENDERING))
     return G.eval().requires_grad_(False)
