@@ -39,6 +39,7 @@ MAX_ATTRIBUTES = 256  # of one object; a torch module has about 40
 SET_BYTES = 64  # that a set takes for each of its members
 _DTYPE_NAMES = {str(dtype).removeprefix("torch.") for dtype in DTYPES.values()}
 _NUMPY_NUMBER = re.compile(r"[biuf][1248]|bool|float(16|32|64)|u?int(8|16|32|64)")
+_ARRAY = Global("numpy", "ndarray")
 _PERSISTENT = Global("torch_utils.persistence", "_reconstruct_persistent_obj")
 # Classes whose objects come as Nodes. The last pattern: made by the original tools from source text
 # in a file, and saved again.
@@ -75,6 +76,10 @@ class _NumpyType:
     name: str
 
 
+class _Array:
+    """A numpy.ndarray, of which no network is made: what is in it is not looked at."""
+
+
 def load(data: bytes) -> Any:
     """The content of one pickle. Tensors are on the CPU, contiguous, and own their memory.
 
@@ -100,7 +105,11 @@ class _Networks:
             raise PickleRefused(f"has {kind} that together are larger than the file")
 
     def global_(self, name: Global) -> Any:
-        if name in _CALLS or any(pattern.fullmatch(str(name)) for pattern in _CLASSES):
+        if (
+            name in _CALLS
+            or name == _ARRAY
+            or any(pattern.fullmatch(str(name)) for pattern in _CLASSES)
+        ):
             return name
         if name.module == "torch" and name.name in _DTYPE_NAMES:
             return name.name
@@ -126,6 +135,9 @@ class _Networks:
         elif isinstance(target, _NumpyType):
             if type(state) is not tuple or len(state) < 2 or state[1] not in ("<", "|", "="):
                 raise PickleRefused("has numbers of NumPy that are not little-endian")
+        elif isinstance(target, _Array):
+            if type(state) is not tuple or len(state) != 5:
+                raise PickleRefused("has an array of NumPy that is damaged")
         elif not (isinstance(target, EasyDict) and type(state) is dict and not state):
             raise PickleRefused("sets attributes of something that has none")
         return target
@@ -224,6 +236,12 @@ class _Networks:
             raise PickleRefused("has a type of NumPy that is no number")
         return _NumpyType(name)
 
+    def numpy_array(self, kind: Global, shape: tuple, typecode: bytes) -> _Array:
+        # What NumPy writes: an empty array, whose state is that of the real one.
+        if (kind, shape) != (_ARRAY, (0,)) or typecode not in (b"b", "b"):
+            raise PickleRefused("has an array of NumPy that is damaged")
+        return _Array()
+
     def numpy_scalar(self, dtype: _NumpyType, data: bytes) -> int | float | bool:
         dtype = np.dtype(dtype.name) if isinstance(dtype, _NumpyType) else None
         if dtype is None or type(data) is not bytes or len(data) != dtype.itemsize:
@@ -248,6 +266,8 @@ _CALLS: dict[Global, Callable] = {
     Global("numpy", "dtype"): _Networks.numpy_type,
     Global("numpy.core.multiarray", "scalar"): _Networks.numpy_scalar,
     Global("numpy._core.multiarray", "scalar"): _Networks.numpy_scalar,
+    Global("numpy.core.multiarray", "_reconstruct"): _Networks.numpy_array,
+    Global("numpy._core.multiarray", "_reconstruct"): _Networks.numpy_array,
 }
 
 

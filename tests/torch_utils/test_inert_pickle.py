@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,6 +102,13 @@ assert set(sys.modules) == before
     assert not trap.exists()
 
 
+def test_arrays_are_passed_over():
+    """Published snapshots of other programs have some beside their networks; they stay shut."""
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    content = load(pickle.dumps({"vis": {"images": array}, "G": None}, protocol=4))
+    assert content["G"] is None and not hasattr(content["vis"]["images"], "__array__")
+
+
 # -- What is refused -------------------------------------------------------------------------------
 
 
@@ -123,6 +131,21 @@ class Payload:
 
     def __reduce__(self):
         return self.call
+
+
+@pytest.mark.parametrize(
+    "args, state, words",
+    [
+        ((Global("numpy", "ndarray"), (2**40,), b"b"), None, "damaged"),
+        ((Global("numpy", "dtype"), (0,), b"b"), None, "damaged"),
+        ((Global("numpy", "ndarray"), (0,), b"O"), None, "damaged"),
+        ((Global("numpy", "ndarray"), (0,)), None, "in a way that no network does"),
+        ((Global("numpy", "ndarray"), (0,), b"b"), {"x": 1}, "damaged"),
+    ],
+)
+def test_damaged_arrays(args, state, words):
+    call = Call(Global("numpy.core.multiarray", "_reconstruct"), args, state=state)
+    refused(written({"vis": call}), words)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,6 +58,7 @@ def generator_file(name, conformance, state_of, cfg=None):
     stats = dict(cur_nimg=5, best_metric_value=math.inf)
     optimizer = dict(state={0: dict(step=1, exp_avg=torch.zeros(2))}, param_groups=[dict(lr=0.1)])
     entries = dict(G=None, G_ema=network, G_opt=optimizer, stats=stats, training_set_kwargs=None)
+    entries |= dict(vis=EasyDict(grid_size=(3, 2), images=np.ones([2, 3], np.float32)))
     return published_bytes(entries), data
 
 
