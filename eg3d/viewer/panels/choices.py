@@ -1,6 +1,8 @@
 """What is shown of a model that leaves a choice, such as one of its branches; alone or side by side
 with another value of it."""
 
+from collections.abc import Mapping
+
 import viser
 
 from eg3d.model import Model
@@ -14,16 +16,19 @@ class ChoicesPanel(Panel):
 
     def build(self) -> None:
         """Makes the folder, which is there where a model leaves a choice."""
+        self._choices: Mapping[str, tuple[str, ...]] = {}
         self._lists: dict[str, tuple[viser.GuiDropdownHandle, viser.GuiDropdownHandle]] = {}
         self.folder = self.gui.add_folder("Shown of the model", visible=False)
 
     def opened(self, model: Model) -> None:
         """Lists for the choices of this model."""
-        for handle in (handle for pair in self._lists.values() for handle in pair):
-            handle.remove()
-        with self.folder:
-            self._lists = {name: self._pair(name, model) for name in model.choices}
-        self.folder.visible = bool(self._lists)
+        if model.choices != self._choices:
+            for handle in (handle for pair in self._lists.values() for handle in pair):
+                handle.remove()
+            with self.folder:
+                self._lists = {name: self._pair(name, model) for name in model.choices}
+            self._choices = model.choices
+            self.folder.visible = bool(self._lists)
         self.loaded()
 
     def loaded(self) -> None:
