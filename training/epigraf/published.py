@@ -13,8 +13,6 @@ from training.network_record import NetworkRecord, RecordError
 
 _CLOSED, _OPEN = 1e10, 1e-3  # what the last sample of a ray stands for
 _DECODER, _MLP = "synthesis.tri_plane_decoder.", "synthesis.tri_plane_mlp.model.0.weight"
-_MEAN_POSE, _EMBED = "mapping.mean_camera_pose", "mapping.embed.weight"
-_HEAD = "head_mapping."
 # Constructor arguments in their order.
 _GENERATOR = ("cfg", "z_dim", "c_dim", "w_dim", "img_resolution", "img_channels", "mapping_kwargs")
 _DISCRIMINATOR = ("cfg", "c_dim", "img_resolution", "img_channels")
@@ -79,13 +77,11 @@ def generator(record: NetworkRecord) -> NetworkRecord:
     background = cfg.get("bg_model.type", None) or "none"
     mapping = dict(
         num_layers=cfg.get("map_depth", 2),
-        camera_cond=cfg.get("generator.camera_cond", cfg.get("camera_cond", False)),
+        camera_cond=cfg.get("camera_cond", False),
         camera_cond_noise_std=cfg.get("camera_cond_noise_std", 0),
         camera_cond_drop_p=cfg.get("camera_cond_drop_p", 0),
     )
-    pose = record.tensors.get(_MEAN_POSE)
-    if pose is not None:
-        mapping["mean_camera_pose"] = pose.tolist()
+    mapping |= _mean_pose(record.tensors, "mapping.")
     rendering = _rendering(cfg, background)
     kwargs = dict(
         z_dim=given["z_dim"],
@@ -127,16 +123,13 @@ def discriminator(record: NetworkRecord) -> NetworkRecord:
     start = cfg.get("num_additional_start_blocks", 0)
     if type(start) is not int or not 0 <= start <= 8:
         raise RecordError(f"num_additional_start_blocks is {str(start)!r}; must be from 0 to 8")
-    conditioned = cfg.get("discriminator.camera_cond", cfg.get("camera_cond", False))
     head = dict(
-        camera_cond=conditioned,
+        camera_cond=cfg.get("camera_cond", False),
         camera_raw_scalars=cfg.get("camera_cond_raw", False),
         camera_cond_drop_p=cfg.get("camera_cond_drop_p", 0),
         camera_cond_noise_std=cfg.get("camera_cond_noise_std", 0),
     )
-    pose = record.tensors.get(_HEAD + "mean_camera_pose")
-    if pose is not None:
-        head["mean_camera_pose"] = pose.tolist()
+    head |= _mean_pose(record.tensors, "head_mapping.")
     kwargs = dict(
         c_dim=given["c_dim"],
         img_resolution=_largest(record.tensors, "") >> start,
@@ -157,6 +150,16 @@ def _own_name(name: str) -> str:
         if name.startswith(published):
             return ours + name.removeprefix(published)
     return name
+
+
+def _mean_pose(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, list[float]]:
+    """The angles that stand for those which are not given, if the network has them."""
+    pose = tensors.get(f"{prefix}mean_camera_pose")
+    if pose is None:
+        return {}
+    if pose.shape != (3,):
+        raise RecordError(f"{prefix}mean_camera_pose has the shape {list(pose.shape)}, not [3]")
+    return dict(mean_camera_pose=pose.tolist())
 
 
 def _largest(tensors: Mapping[str, Tensor], prefix: str) -> int:

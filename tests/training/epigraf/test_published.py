@@ -172,11 +172,16 @@ def test_what_cannot_be_imported_is_one_line(change, words, conformance, state_o
     assert "\n" not in str(found.value)
 
 
-def test_a_network_without_configuration_is_one_line(conformance, state_of):
+def test_a_network_of_another_shape_is_one_line(conformance, state_of):
     state = state_of(conformance("epigraf/generator"))
     sizes = dict(z_dim=32, c_dim=0, w_dim=32, img_resolution=64, img_channels=3)
     file = published_bytes(dict(G_ema=StandIn("Generator", state, dict(sizes, cfg=7), {})))
     with pytest.raises(NetworkFileError, match="has no configuration"):
+        read_networks(io.BytesIO(file))
+    state = dict(state, **{"mapping.mean_camera_pose": torch.zeros(5)})
+    kwargs = dict(sizes, cfg=generator_cfg(NETWORKS["generator"]))
+    file = published_bytes(dict(G_ema=StandIn("Generator", state, kwargs, {})))
+    with pytest.raises(NetworkFileError, match=r"has the shape \[5\], not \[3\]"):
         read_networks(io.BytesIO(file))
     file = published_bytes(dict(G_ema=StandIn("Generator", state, dict(cfg={}), {})))
     with pytest.raises(NetworkFileError, match="has no argument z_dim"):
