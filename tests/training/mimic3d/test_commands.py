@@ -6,8 +6,9 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import calc_metrics
 import gen_samples
-from eg3d import generate, scene
+from eg3d import generate, invert_command, scene
 from eg3d.errors import InputError
 from eg3d.model import Model
 from eg3d.viewer.painter import Detail, Painter, side
@@ -87,6 +88,30 @@ def test_pictures_of_the_command(model, tmp_path):
     assert difference.max() <= 1 and not np.array_equal(pictures[""], pictures["--branch=3d"])
     refused = CliRunner().invoke(gen_samples.main, [*line, "--layers=background"])
     assert refused.exit_code == 1 and "leaves no choice of layers" in refused.output
+
+
+def test_metrics_and_inversion_are_given_the_branch(model, tmp_path, monkeypatch):
+    path = tmp_path / "network.pkl"
+    save_snapshot(path, dict(path=str(tmp_path)), G=None, D=None, G_ema=model.generator)
+    PIL.Image.new("RGB", (128, 128)).save(tmp_path / "picture.png")
+    seen = []
+
+    def measured(names, G, **options):
+        seen.append(G)
+        return {}
+
+    def inverted(model, *arguments):
+        seen.append(model.generator)
+        raise InputError("enough")
+
+    monkeypatch.setattr("metrics.metric_main.calc_metrics", measured)
+    monkeypatch.setattr("eg3d.invert_command.invert", inverted)
+    common = [f"--network={path}", "--device=cpu", "--branch=3d"]
+    done = CliRunner().invoke(calc_metrics.main, [*common, "--metrics=none"])
+    assert done.exit_code == 0, done.output
+    line = [str(tmp_path / "picture.png"), f"--outdir={tmp_path}", *common]
+    assert "enough" in CliRunner().invoke(invert_command.main, line).output
+    assert [G.rendering_kwargs["branch"] for G in seen] == ["3d", "3d"]
 
 
 @pytest.mark.parametrize("branch", ["2d", "3d"])
