@@ -84,9 +84,12 @@ def test_names_in_code_are_told_from_citations(source, count):
 
 @pytest.fixture(params=OTHERS)
 def tree_without(request, tmp_path):
-    """A copy of the tree that lacks a method: its folder, its tests, its page."""
+    """A copy of the tree that lacks a method: its folder, its tests, its page, its benchmarks."""
     name = request.param
     gone = [Path("training") / name, Path("tests/training") / name, Path(f"docs/{name}.md")]
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        if f"training.{name}" in path.read_text(encoding="utf-8"):
+            gone += [Path("benchmarks") / path.name, Path(f"tests/benchmarks/test_{path.name}")]
     for path in files(ROOT):
         relative = path.relative_to(ROOT)
         if any(relative.is_relative_to(place) for place in gone) or "__pycache__" in path.parts:
