@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import click
 import psutil
 import torch
 
@@ -120,6 +121,17 @@ def table(rows: list[dict[str, object]]) -> str:
         cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def named_runs(context, parameter, values: tuple[str, ...]) -> dict[str, Path]:
+    """NAME=DIR of an option that is given for each run; a callback of click."""
+    runs = {}
+    for value in values:
+        name, equals, directory = value.partition("=")
+        if not (name and equals and directory) or name in runs:
+            raise click.BadParameter(f"'{value}' must be NAME=DIRECTORY with a name of its own")
+        runs[name] = Path(directory)
+    return runs
 
 
 def write_json(path: str | Path, **contents) -> None:

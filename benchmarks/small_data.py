@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import eg3d
-from benchmarks.common import table, write_json
+from benchmarks.common import named_runs, table, write_json
 from benchmarks.learning import find_snapshots
 from eg3d.loading import load_network
 from metrics.frechet import FeatureStatistics, frechet_distance
@@ -174,19 +174,8 @@ def draw(
     return True
 
 
-def _named_runs(context, parameter, values: tuple[str, ...]) -> dict[str, Path]:
-    """NAME=DIR of --run."""
-    runs = {}
-    for value in values:
-        name, equals, directory = value.partition("=")
-        if not (name and equals and directory) or name in runs:
-            raise click.BadParameter(f"'{value}' must be NAME=DIRECTORY with a name of its own")
-        runs[name] = Path(directory)
-    return runs
-
-
 @click.command()
-@click.option("--run", "runs", multiple=True, required=True, callback=_named_runs, help="NAME=DIR")
+@click.option("--run", "runs", multiple=True, required=True, callback=named_runs, help="NAME=DIR")
 @click.option("--data", required=True, help="The runs' dataset")
 @click.option("--held-out", required=True, help="Another dataset of the same kind, not trained on")
 @click.option("--samples", type=click.IntRange(min=2), default=1000, show_default=True)
