@@ -59,6 +59,7 @@ def weights(snapshot):
     return {f"{n}.{k}": t for n, m in networks.items() for k, t in m.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("plain, changed", PAIRS, ids=[changed[0] for _, changed in PAIRS])
 def test_option_changes_the_training(plain, changed, trained):
@@ -70,6 +71,7 @@ def test_option_changes_the_training(plain, changed, trained):
     assert not same
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_same_command_trains_alike(trained, train_it):
     """Else the pairs would prove nothing."""
