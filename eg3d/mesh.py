@@ -58,13 +58,16 @@ def auto_level(volume: Volume) -> float:
     """The raw density of the surface that pictures show.
 
     Light enters from the six sides and is absorbed as in the renderer, by softplus(density - 1) a
-    unit of length. The level is half the absorption, by the median, where half of a ray's light is
-    gone: half, so that also a sudden rise to a constant density is met midway.
+    unit of length, or what the volume says in place of that. The level is half the absorption, by
+    the median, where half of a ray's light is gone: half, so that also a sudden rise to a constant
+    density is met midway.
 
     Raises NoSurfaceError where no ray loses half of its light.
     """
     step = math.ceil(max(volume.density.shape) / _MOST_VOXELS_A_SIDE)
-    absorption = np.logaddexp(0, volume.density[::step, ::step, ::step] - 1)
+    soft, bias = volume.clamp_mode == "softplus", volume.density_bias
+    biased = volume.density[::step, ::step, ::step] + bias
+    absorption = np.logaddexp(0, biased) if soft else np.maximum(biased, 0)
     found = []
     for axis in range(3):
         for along in (absorption, np.flip(absorption, axis)):
@@ -75,7 +78,9 @@ def auto_level(volume: Volume) -> float:
     if len(met) == 0:
         raise NoSurfaceError("no surface: no ray through the volume loses half of its light")
     middle = np.median(met) / 2
-    return float(1 + middle + np.log(-np.expm1(-middle)))  # softplus(level - 1) = middle
+    if not soft:
+        return float(middle - bias)
+    return float(middle + np.log(-np.expm1(-middle)) - bias)  # softplus(level + bias) = middle
 
 
 def largest_part(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

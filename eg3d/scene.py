@@ -1,7 +1,7 @@
 """Scenes: what a generator makes of latents once, to be rendered from many cameras."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -136,7 +136,10 @@ class Scene:
 
     def colors(self, points: torch.Tensor) -> torch.Tensor:
         """Colours at world points [N or 1, P, 3] -> [N, P, 3] in [0, 1]: those of raw pictures."""
-        return self._query(points, "rgb")[..., :3].clamp(0, 1)
+        colors = self._query(points, "rgb")[..., :3]
+        if self.generator.rendering_kwargs.get("ray_marcher") == "classic":
+            colors = (colors + 1) / 2  # it does not map them to the pictures' range
+        return colors.clamp(0, 1)
 
     def volume(
         self,
@@ -149,9 +152,12 @@ class Scene:
         border and memory_mb as of `eg3d.volume.density_volume`; default the model's border, see
         `eg3d.volume.default_border`. Raises InputError.
         """
+        options = self.generator.rendering_kwargs
         if border is None:
-            border = default_border(self.generator.rendering_kwargs)
-        return density_volume(self.field, resolution, border, memory_mb)
+            border = default_border(options)
+        volume = density_volume(self.field, resolution, border, memory_mb)
+        names = ("density_bias", "clamp_mode")
+        return replace(volume, **{name: options[name] for name in names if name in options})
 
     def mesh(
         self, resolution: int = 256, border: float | None = None, **options

@@ -9,7 +9,7 @@ row of the second layer; for leaky ReLU a sum and a comparison. The numbers are 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from eg3d.errors import InputError
 from training.volumetric_rendering.fused import activations_of, is_two_layers
+from training.volumetric_rendering.options import RenderingOptions
 from training.volumetric_rendering.planes import AxisPair, lookup
 from training.volumetric_rendering.renderer import TriPlaneField
 
@@ -42,17 +43,20 @@ Rows = Callable[[int, slice], Tensor]
 @dataclass(frozen=True, eq=False)
 class Volume:
     """Raw density, before the softplus, [X, Y, Z] float32: index (i, j, k) lies at the world point
-    origin + spacing * (i, j, k)."""
+    origin + spacing * (i, j, k). density_bias and clamp_mode say what the renderer makes of it, as
+    in `RenderingOptions`."""
 
     density: np.ndarray
     origin: tuple[float, float, float]
     spacing: float
+    density_bias: float = RenderingOptions.density_bias
+    clamp_mode: str = "softplus"
 
     def turned(self) -> "Volume":
         """Turned about y by 90 degrees, as published volumes are: world (x, y, z) -> (z, y, -x)."""
         last = self.origin[0] + self.spacing * (self.density.shape[0] - 1)
         turned = np.flip(self.density, 0).transpose(2, 1, 0)
-        return Volume(turned, (self.origin[2], self.origin[1], -last), self.spacing)
+        return replace(self, density=turned, origin=(self.origin[2], self.origin[1], -last))
 
     def mesh(
         self,

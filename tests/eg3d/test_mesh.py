@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,6 +133,18 @@ def test_automatic_level_of_a_scene(new_generator):
     assert 5 < level < 100
     radius = 0.3 * math.sqrt(1 - (level - 30) / 300)
     assert np.abs(np.linalg.norm(mesh.vertices, axis=1) - radius).max() < 0.5 / 63
+
+
+def test_automatic_level_knows_what_the_renderer_makes_of_densities():
+    """The same absorption, reached by another bias and another law, has the same surface."""
+    usual = volume_of(ball)
+    moved = replace(usual, density=usual.density - 3, density_bias=2.0)
+    assert auto_level(moved) == pytest.approx(auto_level(usual) - 3, abs=1e-4)
+    absorption = np.logaddexp(0, usual.density - 1)
+    linear = replace(usual, density=absorption - 2, density_bias=2.0, clamp_mode="relu")
+    expected = np.logaddexp(0, auto_level(usual) - 1)
+    assert auto_level(linear) + 2 == pytest.approx(expected, rel=1e-4)
+    assert moved.turned().density_bias == 2.0
 
 
 def test_automatic_level_of_a_large_volume_looks_at_a_part():

@@ -66,6 +66,19 @@ def test_all_is_the_foreground_before_the_background(model, assert_scaled):
     assert torch.equal(seen(model).image, whole.image)
 
 
+def test_shapes_know_the_range_of_colours_and_densities(model):
+    """Colours of this decoder are those of pictures, from -1 to 1; densities have no bias."""
+    points = torch.rand(1, 50, 3, generator=torch.Generator().manual_seed(0)) * 0.3 - 0.15
+    with torch.no_grad():
+        one = model.scene(0)
+        rgb = model.generator.field(one.planes)(points, None)["rgb"]
+        found = one.colors(points)
+        volume = one.volume(5, border=0.0)
+    assert rgb.min() < 0
+    assert torch.equal(found, ((rgb + 1) / 2).clamp(0, 1))
+    assert volume.density_bias == 0 and volume.clamp_mode == "softplus"
+
+
 def test_a_model_without_background_leaves_no_choice():
     model = model_of("none")
     assert model.choices == {}
