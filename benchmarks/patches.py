@@ -147,7 +147,7 @@ def speed_row(
 
 def cases(sides: list[int], patch: int) -> list[tuple[int, int]]:
     """(side of the picture, side of what is rendered): each as patches, and whole."""
-    return [(side, seen) for side in sides for seen in (patch, side) if seen <= side]
+    return [(side, seen) for side in sides for seen in sorted({min(patch, side), side})]
 
 
 def _sides(context, parameter, value: str) -> list[int]:

@@ -36,7 +36,9 @@ Models = list[tuple[str, eg3d.Model]]
 def cameras(model: eg3d.Model, degrees: list[float] | tuple[float, ...]) -> Camera:
     """Cameras at these yaws, as high as the middle of what the model has seen."""
     elevation = sum(model.rendering_kwargs.get("camera_elevation_degrees", (0.0,))) / 2
-    return views.turned(model, [(math.radians(yaw), -math.radians(elevation)) for yaw in degrees])
+    # `orbit_position` takes its vertical angle by area: the height grows evenly with it.
+    pitch = -math.pi / 2 * math.sin(math.radians(elevation))
+    return views.turned(model, [(math.radians(yaw), pitch) for yaw in degrees])
 
 
 def epipolar(model: eg3d.Model, seed: int, steps: int, height: float = 0.5) -> np.ndarray:
