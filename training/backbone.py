@@ -39,6 +39,9 @@ class SynthesisNetwork(torch.nn.Module):
         add_block: how many blocks of the last resolution follow.
         add_sr_module: the details are made without `aware3d_res` too.
         roll_out: how all layers see the planes, see `training.roll_out`; for experiments.
+        aware3d_init: factor on the first weights of what the stream puts out. Its output layers
+            have three times the inputs that their gain is for, so that planes grow from level to
+            level; less than 1 lets training start from planes of EG3D's size.
         block_kwargs: options of the blocks.
     """
 
@@ -60,6 +63,7 @@ class SynthesisNetwork(torch.nn.Module):
         add_block: int = 0,
         add_sr_module: bool = False,
         roll_out: str | None = None,
+        aware3d_init: float = 1,
         **block_kwargs,
     ):
         super().__init__()
@@ -97,6 +101,8 @@ class SynthesisNetwork(torch.nn.Module):
             self.num_ws += block.num_conv + (block.num_torgb if block.is_last else 0)
             in_channels = out_channels
         self._add_stream(**stream, **block_kwargs)
+        for res in aware3d_res:
+            getattr(self, f"b3d{res}").block.torgb.weight.data *= aware3d_init
 
     def _add_stream(
         self, aware3d_res: Sequence[int], aware3d_att: bool, add_sr_module: bool, **block_kwargs

@@ -284,7 +284,7 @@ class Discriminator(torch.nn.Module):
     ) -> Tensor | tuple[Tensor, list[Tensor]]:
         """img [N, C, R, R] in [-1, 1], c [N, c_dim] -> logits [N, 1], float32.
 
-        With `return_features` also what each block gave, [N, C', R / 2, R / 2] down to [N, C', 4, 4].
+        With `return_features` also what each block gave, [N, C, R / 2, R / 2] to [N, C, 4, 4].
         """
         x, features = None, []
         for res in self.block_resolutions:

@@ -4,7 +4,9 @@ Stage 1 trains the 2D branch: EG3D whose planes know of each other. Stage 2 star
 (`--resume`) and trains both branches.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import dnnlib
@@ -22,11 +24,15 @@ D_REG_INTERVAL = 16
 DENSITY_SPREAD = {1: 0.004, 2: 0.002}  # --density_reg_p_dist by stage
 
 
-def _preset(cfg: str, **options) -> Preset:
-    """That of EG3D with other defaults: `options`, and what Mimic3D is."""
+def _preset(cfg: str, generator: Mapping[str, Any] = MappingProxyType({}), **options) -> Preset:
+    """That of EG3D with other defaults: `options`, what Mimic3D is, and for its generator."""
     base = presets.PRESETS[cfg]
     common = dict(gen_pose_cond=True, aware3d=True, plane_axes="cyclic", density_reg_p_dist=None)
-    return replace(base, options={**base.options, **common, **options})
+    return replace(
+        base,
+        options={**base.options, **common, **options},
+        generator={**base.generator, **generator},
+    )
 
 
 _MACHINE = dict(gpus=8, batch=32)
@@ -34,7 +40,9 @@ PRESETS = {
     "ffhq": _preset("ffhq", gamma=1.0, **_MACHINE),
     "afhq": _preset("afhq", gamma=5.0, aug="ada", **_MACHINE),
     "shapenet": _preset("shapenet", gamma=1.0, **_MACHINE),
-    "demo": _preset("demo"),
+    # A short training: it starts from planes of EG3D's size, those of the published start are ten
+    # times as large and the scene was empty after 2 kimg.
+    "demo": _preset("demo", dict(aware3d_init=0.4)),
 }
 
 

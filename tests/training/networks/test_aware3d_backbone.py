@@ -321,3 +321,15 @@ def test_plain_pickle_with_the_extra_axis():
     expected = G.synthesis(ws, noise_mode="const")
     G.synthesis.b4.const = torch.nn.Parameter(G.synthesis.b4.const[None])
     assert torch.equal(G.synthesis(ws, noise_mode="const"), expected)
+
+
+def test_first_planes_can_be_smaller():
+    """Four levels, each of whose outputs the next ones carry on."""
+    options = dict(img_resolution=32, img_channels=96, channel_base=256, channel_max=16)
+    ws = torch.randn(4, 8, 16)
+    sizes = []
+    for factor in (1.0, 0.4):
+        torch.manual_seed(0)
+        network = SynthesisNetwork(16, aware3d_res=[4, 8, 16, 32], aware3d_init=factor, **options)
+        sizes.append(network(ws, noise_mode="const").std().item())
+    assert sizes[1] < 0.4 * sizes[0]
