@@ -1,7 +1,7 @@
 """Time and memory of one picture of 512 pixels by both branches of Mimic3D, and by EG3D, part by
 part: full size, random weights, no gradients.
 
-python -m benchmarks.branches [--repeats=2] [--chunk=16384] [--json=out/branches.json]
+python -m benchmarks.branches [--repeats=1] [--chunk=16384] [--json=out/branches.json]
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import click
 import torch
 
-from benchmarks.common import faces_512, machine, quartiles, table, timed, write_json
+from benchmarks.common import faces_512, machine, table, timed, write_json
 from benchmarks.generator_cpu import face_camera
 from torch_utils.memory_count import LiveBytes
 from training.cameras import Camera
@@ -95,18 +95,18 @@ def megabytes(function: Callable[[], object]) -> int:
 def measure(
     eg3d: TriPlaneGenerator, mimic3d: DualTriPlaneGenerator, chunk: int, repeats: int
 ) -> list[dict]:
-    """Rows of seconds and MB of the parts of both branches and of EG3D."""
+    """Rows of MB and of the shortest seconds of the parts of both branches and of EG3D."""
     functions = parts(eg3d, "EG3D", dict(eg3d.rendering_kwargs), chunk)
     for branch in BRANCHES:
         functions |= parts(mimic3d, f"Mimic3D {branch}", mimic3d.of_branch(branch), chunk)
     memory = {name: megabytes(function) for name, function in functions.items()}
     # Those calls were the warm-up.
     seconds = timed(functions, repeats, warmup=0)
-    return [dict(part=n, MB=memory[n], **quartiles(seconds[n])) for n in functions]
+    return [dict(part=n, MB=memory[n], seconds=min(seconds[n])) for n in functions]
 
 
 @click.command()
-@click.option("--repeats", default=2, type=click.IntRange(min=2), show_default=True)
+@click.option("--repeats", default=1, type=click.IntRange(min=1), show_default=True)
 @click.option("--chunk", default=2**14, type=click.IntRange(min=1), show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Default: what torch chooses.")
 @click.option("--json", "path", help="Also write all measurements to this file.")
