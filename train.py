@@ -103,6 +103,7 @@ RUN = [
     ("--tf32", bool, False, "Faster float32 products on a GPU, with mantissas of 10 bits"),
     ("--deterministic", bool, False, "The same sums each time on a GPU, slower"),
     ("--compile", click.Choice(["none", "generator"]), "none", "Compile networks (torch.compile)"),
+    ("--cuda_graphs", bool, False, "Repeat recorded phases on a GPU, once schedules stand still"),
     ("--ops", click.Choice(OPS), "auto", "Operators: kernels of Triton on a GPU, or plain torch"),
 ]
 RENDERING = [

@@ -269,6 +269,10 @@ ROWS = [
         "--compile=generator",
         Proof("number of modules that torch.compile is given", lambda trial: trial.run.compiled),
     ),
+    Row(
+        "--cuda_graphs=True",
+        Proof("a printed line, without a GPU", lambda trial: "CUDA graphs" in trial.run.printed),
+    ),
     Row("--ops=torch", arithmetic("ops")),
     Row("--cache=ram", PRINTED_CACHE),
     Row(

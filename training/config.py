@@ -61,6 +61,7 @@ class TrainingConfig:
     tf32: bool = False
     deterministic: bool = False
     compile: str = "none"
+    cuda_graphs: bool = False
     ops: str = "auto"
     wandb: str | None = None
     checkpoint_minutes: float = 10
@@ -156,6 +157,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
     check_values(opts)
     batch_gpu = check_batch(opts)
     preset, parts = preset_of(opts), methods.parts(opts.method)
+    method = methods.all_methods()[opts.method]
     check_data(opts, training_set, preset)
     parts.check(opts, training_set)
     fields = dict(
@@ -191,6 +193,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
         tf32=opts.tf32,
         deterministic=opts.deterministic,
         compile=opts.compile,
+        cuda_graphs=opts.cuda_graphs and "cuda_graphs" not in method.ignored,
         ops=opts.ops,
         wandb=opts.wandb,
         checkpoint_minutes=opts.checkpoint_minutes,

@@ -79,12 +79,36 @@ def make_phases(
     return phases
 
 
+class Findings(NamedTuple):
+    """What a micro-batch gives besides gradients: values to report, and by the names of the loss
+    functions whether something of theirs is not finite."""
+
+    stats: list[tuple[str, torch.Tensor]]
+    bad: dict[str, torch.Tensor]
+
+
+GradientAdder = Callable[[Phase, Batch, float], Findings]
+
+
+def add_gradients(phase: Phase, batch: Batch, nimg: float) -> Findings:
+    """Adds the gradients of one micro-batch to those of the phase's parameters."""
+    stats, bad = [], {}
+    for losses in phase.losses:
+        for term in losses(batch, nimg):
+            (term.loss.mean() * phase.interval).backward()
+            stats += [(name, value.detach()) for name, value in term.stats.items()]
+            flag, name = ~term.loss.detach().isfinite().all(), losses.__name__
+            bad[name] = flag | bad[name] if name in bad else flag
+    return Findings(stats, bad)
+
+
 def run_phase(
     phase: Phase,
     batches: Iterable[Batch],
     nimg: float,
     world: World = ALONE,
     tracked: Sequence[torch.Tensor] = (),
+    add: GradientAdder = add_gradients,
 ) -> StepCheck:
     """Takes one optimizer step by the mean gradient of all micro-batches of all processes.
 
@@ -95,6 +119,7 @@ def run_phase(
         batches: this process's micro-batches, as many in every process.
         tracked: tensors that a micro-batch moves, such as the tracked mean of w; they move by the
             mean of what each micro-batch alone would do, so that it does not matter who sees which.
+        add: `add_gradients`, or what does the same quicker, see `training.phase_graphs`.
     """
     phase.opt.zero_grad(set_to_none=True)
     phase.requires_grad_(True)
@@ -103,14 +128,11 @@ def run_phase(
     bad_losses: dict[str, torch.Tensor] = {}
     count = 0
     for batch in batches:
-        for losses in phase.losses:
-            for term in losses(batch, nimg):
-                (term.loss.mean() * phase.interval).backward()
-                for name, value in term.stats.items():
-                    training_stats.report(name, value.detach())
-                bad = ~term.loss.detach().isfinite().all()
-                name = losses.__name__
-                bad_losses[name] = bad | bad_losses[name] if name in bad_losses else bad
+        stats, bad = add(phase, batch, nimg)
+        for name, value in stats:
+            training_stats.report(name, value)
+        for name, flag in bad.items():
+            bad_losses[name] = flag | bad_losses[name] if name in bad_losses else flag
         for tensor, start, sum_ in zip(tracked, before, moved, strict=True):
             sum_ += tensor - start
             tensor.copy_(start)

@@ -32,7 +32,7 @@ OPTIONS_FILE = "training_options.json"
 HARMLESS = {
     *("run_dir", "total_kimg", "kimg_per_tick", "image_snapshot_ticks", "network_snapshot_ticks"),
     *("metrics", "cudnn_benchmark", "checkpoint_minutes", "nan_limit", "image_grid", "num_gpus"),
-    *("wandb", "cache", "metric_networks"),
+    *("wandb", "cache", "metric_networks", "cuda_graphs"),
     *("data_loader_kwargs", "training_set_kwargs.path", "loss_kwargs.recompute"),
 }
 

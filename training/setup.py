@@ -8,11 +8,13 @@ import tqdm
 
 import dnnlib
 from torch_utils import misc, training_stats
+from torch_utils.graphs import cuda_recorder
 from torch_utils.ops.choice import set_ops
 from training import image_grid
 from training.ada import AdaptiveStrength
 from training.config import TrainingConfig
-from training.phases import Phase, make_ema
+from training.phase_graphs import PhaseGraphs
+from training.phases import GradientAdder, Phase, add_gradients, make_ema
 from training.snapshots import Sampler
 
 Networks = dict[str, torch.nn.Module]
@@ -77,6 +79,18 @@ def make_loss(config: TrainingConfig, networks: Networks):
     names = ("G", "D", "augment_pipe", *config.extra_networks)
     given = {name: networks.get(name) for name in names}
     return dnnlib.util.construct_class_by_name(**given, **config.loss_kwargs)
+
+
+def gradient_adder(config: TrainingConfig, loss, tracked: list[torch.Tensor]) -> GradientAdder:
+    """How gradients of micro-batches are computed: plainly, or by CUDA graphs where that is asked
+    for and there is a GPU. A line says so where there is none."""
+    device = next(loss.G.parameters()).device
+    if not config.cuda_graphs:
+        return add_gradients
+    if device.type != "cuda":
+        print("No GPU, no CUDA graphs", flush=True)
+        return add_gradients
+    return PhaseGraphs(loss.at, cuda_recorder(device), tracked).add_gradients
 
 
 def tracked_means(networks: Networks) -> list[torch.Tensor]:

@@ -69,6 +69,7 @@ def training_loop(
     loss = setup.make_loss(config, networks)
     phases = make_phases(loss.trained(), config.optimizers, config.reg_intervals)
     tracked = setup.tracked_means(networks)
+    add = setup.gradient_adder(config, loss, tracked)
     guard = Guard({p.name: [name for name, _ in p.trained()] for p in phases}, config.nan_limit)
     ada = setup.make_ada(config, augment_pipe)
     timer = PhaseTimer(device)
@@ -205,7 +206,7 @@ def training_loop(
                     seed = (config.random_seed, now.batch_idx, number)
                     batches = draw_batches(reals, cameras, G.z_dim, seed, ends)
                     check = timer.run(
-                        phase.name, run_phase, phase, batches, now.nimg, world, tracked
+                        phase.name, run_phase, phase, batches, now.nimg, world, tracked, add
                     )
                     guard.add(phase.name, check)
             beta = schedules.ema_beta(

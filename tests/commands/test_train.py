@@ -70,6 +70,7 @@ BOOLEANS = [
     ("--nobench", False),
     ("--tf32", False),
     ("--deterministic", False),
+    ("--cuda_graphs", False),
     ("--gen_pose_cond", False),
     ("--resume_blur", False),
     ("--aware3d", False),

@@ -55,6 +55,7 @@ METHOD = Method(
             *("neural_rendering_resolution_fade_kimg", "sr_noise_mode", "sr_num_fp16_res"),
             *("sr_module", "density_reg", "density_reg_every", "density_reg_p_dist", "reg_type"),
             *("decoder_lr_mul", "plane_axes", "aware3d", "disc_c_noise", "c_scale"),
+            "cuda_graphs",
         )
     ),
     classes={
