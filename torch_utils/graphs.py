@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-__all__ = ["Recorded", "Recorder", "cuda_recorder"]
+__all__ = ["Recorded", "Recorder", "Repeated", "clones", "cuda_recorder", "share_off"]
 
 Work = Callable[[], Any]
 # Records what a function without arguments does, and returns what repeats it together with the
@@ -46,7 +46,8 @@ class Recorded:
     """
 
     def __init__(self, function: Callable, examples: Sequence[Tensor], record: Recorder):
-        self._inputs = [example.clone() for example in examples]
+        with torch.inference_mode(False):  # Such tensors could be overwritten in that mode only.
+            self._inputs = [example.clone() for example in examples]
         self._repeat, self._results = record(lambda: function(*self._inputs))
 
     def fits(self, tensors: Sequence[Tensor]) -> bool:
@@ -64,6 +65,72 @@ class Recorded:
         torch._foreach_copy_(self._inputs, list(tensors))
         self._repeat()
         return self._results
+
+
+class Repeated:
+    """A function of tensors that is computed plainly at first, then recorded, and repeated from
+    then on, if the first repetition does what the plain way does.
+
+    Args:
+        function, record: see `Recorded`.
+        plain_first: calls before it is recorded: kernels are compiled and chosen in them, and
+            constants are made.
+        difference: of the results of a repetition and of the plain way: what is wrong, '' if
+            nothing is.
+        moved: tensors that the function changes in place.
+        refused: is told why the function stays plain.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        record: Recorder,
+        plain_first: int,
+        difference: Callable[[Any, Any], str],
+        moved: Sequence[Tensor] = (),
+        refused: Callable[[str], None] = lambda problem: None,
+    ):
+        self._function = function
+        self._record = record
+        self._plain_calls = plain_first
+        self._difference = difference
+        self._moved = moved
+        self._refused = refused
+        self._recorded: Recorded | None = None
+
+    def __call__(self, *tensors: Tensor) -> Any:
+        """The function's results, in memory that the next call may overwrite."""
+        if self._recorded is not None:
+            return self._recorded(*tensors)
+        self._plain_calls -= 1
+        return self._first(tensors) if self._plain_calls == -1 else self._function(*tensors)
+
+    def _first(self, tensors: Sequence[Tensor]) -> Any:
+        """Tries a recording on the same numbers, random ones too, that the plain way gets, whose
+        results and movements count."""
+        devices = [x.device for x in tensors[:1] if x.is_cuda]
+        with torch.random.fork_rng(devices):
+            plain = self._function(*tensors)
+        moved = clones(list(self._moved))
+        try:
+            recorded = Recorded(self._function, tensors, self._record)
+            problem = self._difference(recorded(*tensors), plain)
+        except RuntimeError as error:  # what PyTorch raises where something cannot be recorded
+            problem = str(error).strip().partition("\n")[0]
+        for tensor, value in zip(self._moved, moved, strict=True):
+            tensor.copy_(value)
+        if problem:
+            self._refused(problem)
+        else:
+            self._recorded = recorded
+        return plain
+
+
+def share_off(tensors: Sequence[Tensor], exact: Sequence[Tensor]) -> float:
+    """The length of the difference of all tensors together, as a share of that of the exact ones.
+    NaN where numbers are not finite."""
+    error = torch.stack([(x - y).float().norm() for x, y in zip(tensors, exact, strict=True)])
+    return (error.norm() / torch.stack([y.float().norm() for y in exact]).norm()).item()
 
 
 def clones(results: Any) -> Any:

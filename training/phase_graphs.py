@@ -2,18 +2,16 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from torch_utils import graphs
 from training.loss import Batch
 from training.phases import Findings, Phase, add_gradients
 
-# Micro-batches of a phase that are computed plainly before it is recorded: kernels are compiled and
-# chosen in them, constants are made, and schedules may turn out to be moving.
+# Micro-batches that are computed plainly before a phase is recorded: schedules may turn out to be
+# moving.
 PLAIN_FIRST = 3
 # How far the gradients of a first repetition may be from plain ones, as a share of their norm.
 # Sums whose order is not fixed differ by less than a thousandth, in half precision too.
@@ -51,55 +49,29 @@ class PhaseGraphs:
         self._record = record
         self._tracked = tracked
         self._say = say
-        self._known: dict[str, _Known] = {}
+        self._phases: dict[str, tuple[object, graphs.Repeated]] = {}
+        self._refused: set[str] = set()
 
     def add_gradients(self, phase: Phase, batch: Batch, nimg: float) -> Findings:
         """Adds the gradients of one micro-batch to those of the phase's parameters."""
-        moment = (self._moment_of(nimg), [(x.shape, x.dtype) for x in batch])
-        known = self._known.setdefault(phase.name, _Known(moment))
-        if known.moment != moment:
-            known.moment, known.calls, known.recorded = moment, 0, None
-        known.calls += 1
-        if known.refused or known.calls <= PLAIN_FIRST:
+        if phase.name in self._refused:
             return add_gradients(phase, batch, nimg)
-        if known.recorded is None:
-            gradients, findings = self._record_phase(known, phase, batch, nimg)
-        else:
-            gradients, findings = known.recorded(*batch)
+        moment = (self._moment_of(nimg), [(x.shape, x.dtype) for x in batch])
+        known, repeated = self._phases.get(phase.name, (None, None))
+        if known != moment:
+            repeated = self._repeated(phase, nimg)
+            self._phases[phase.name] = (moment, repeated)
+        gradients, findings = repeated(*batch)
         _add(phase, gradients)
         return Findings(findings.stats, graphs.clones(findings.bad))
 
-    def _record_phase(
-        self, known: "_Known", phase: Phase, batch: Batch, nimg: float
-    ) -> tuple[Gradients, Findings]:
-        """Records a phase if the recording does what the plain way does, whose results it
-        returns."""
-        devices = [batch.gen_z.device] if batch.gen_z.is_cuda else []
-        with torch.random.fork_rng(devices):
-            plain, findings = _own_gradients(phase, nimg, *batch)
-        moved = graphs.clones(list(self._tracked))
-        try:
-            work = partial(_own_gradients, phase, nimg)
-            known.recorded = graphs.Recorded(work, batch, self._record)
-            problem = _difference(known.recorded(*batch)[0], plain)
-        except RuntimeError as error:  # what PyTorch raises where something cannot be recorded
-            problem = str(error).strip().partition("\n")[0]
-        for tensor, value in zip(self._tracked, moved, strict=True):
-            tensor.copy_(value)
-        if problem:
-            known.recorded, known.refused = None, True
+    def _repeated(self, phase: Phase, nimg: float) -> graphs.Repeated:
+        def refused(problem: str) -> None:
+            self._refused.add(phase.name)
             self._say(f"{phase.name} runs without a CUDA graph: {problem}")
-        return plain, findings
 
-
-@dataclass
-class _Known:
-    """What is known of a phase since its schedules moved last, and whether it can be recorded."""
-
-    moment: object
-    calls: int = 0
-    recorded: graphs.Recorded | None = None
-    refused: bool = False
+        work = partial(_own_gradients, phase, nimg)
+        return graphs.Repeated(work, self._record, PLAIN_FIRST, _difference, self._tracked, refused)
 
 
 def _own_gradients(phase: Phase, nimg: float, *batch: Tensor) -> tuple[Gradients, Findings]:
@@ -127,14 +99,14 @@ def _add(phase: Phase, gradients: Gradients) -> None:
             p.grad = gradient.clone() if p.grad is None else p.grad.add_(gradient)
 
 
-def _difference(repeated: Gradients, plain: Gradients) -> str:
-    """What is wrong with repeated gradients; nothing: ''. Gradients that are not finite prove
-    nothing and are let pass."""
-    if [g is None for g in repeated] != [g is None for g in plain]:
+def _difference(repeated: tuple[Gradients, Findings], plain: tuple[Gradients, Findings]) -> str:
+    """What is wrong with repeated gradients. Those that are not finite prove nothing and are let
+    pass."""
+    found, exact = repeated[0], plain[0]
+    if [g is None for g in found] != [g is None for g in exact]:
         return "its repetition has gradients of other parameters"
-    pairs = [(r, p) for r, p in zip(repeated, plain, strict=True) if p is not None]
-    if not pairs:
+    there = [k for k, g in enumerate(exact) if g is not None]
+    if not there:
         return ""
-    error = torch.stack([(r - p).norm() for r, p in pairs]).norm()
-    share = (error / torch.stack([p.norm() for _, p in pairs]).norm()).item()
+    share = graphs.share_off([found[k] for k in there], [exact[k] for k in there])
     return f"its repetition is {100 * share:.1f} % off" if share > TOLERANCE else ""
