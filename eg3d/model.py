@@ -197,7 +197,7 @@ class Model:
         parts = [Scene.of(self.generator, part, noise_mode) for part in ws.split(_SCENES_AT_ONCE)]
         if len(parts) == 1:
             return parts[0]
-        return Scene(torch.cat([part.planes for part in parts]), ws, self.generator)
+        return replace(parts[0], planes=torch.cat([part.planes for part in parts]), ws=ws)
 
     def check_ws(self, ws: torch.Tensor) -> None:
         """Raises InputError unless ws are [N, L or 1, w_dim]."""

@@ -1,8 +1,8 @@
 """Scenes: what a generator makes of latents once, to be rendered from many cameras."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -51,11 +51,13 @@ class Rendering:
 @dataclass(frozen=True, eq=False)
 class Scene:
     """N scenes: feature planes [N, 3, 32, H, W], the latents ws [N, L, w_dim] they were made from
-    (super-resolution needs them too), and the generator. A value: nothing changes it."""
+    (super-resolution needs them too), the generator, and the noise mode that planes are made with.
+    A value: nothing changes it."""
 
     planes: torch.Tensor
     ws: torch.Tensor
     generator: torch.nn.Module
+    noise_mode: str = "const"
 
     def __post_init__(self):
         if self.planes.ndim != 5 or self.ws.ndim != 3 or len(self.planes) != len(self.ws):
@@ -67,7 +69,7 @@ class Scene:
     @classmethod
     def of(cls, generator: torch.nn.Module, ws: torch.Tensor, noise_mode: str = "const") -> "Scene":
         """The scenes of latents ws [N, L, w_dim]; noise_mode 'const', 'none' or 'random'."""
-        return cls(generator.planes(ws, noise_mode=noise_mode), ws, generator)
+        return cls(generator.planes(ws, noise_mode=noise_mode), ws, generator, noise_mode)
 
     def __len__(self) -> int:
         return self.planes.shape[0]
@@ -77,7 +79,17 @@ class Scene:
         if isinstance(index, int):
             index = range(len(self))[index]
             index = slice(index, index + 1)
-        return Scene(self.planes[index], self.ws[index], self.generator)
+        return replace(self, planes=self.planes[index], ws=self.ws[index])
+
+    def complete(self, options: Mapping[str, Any] | None = None) -> "Scene":
+        """The same scenes with all planes that rendering by `options` needs, or, without, anything:
+        a generator that leaves a choice makes those of what it shows.
+
+        `render`, `field` and what follows from them do this themselves, anew each time: keep the
+        result to look often at what was not shown when the scenes were made.
+        """
+        planes = self.generator.complete(self.planes, self.ws, options, noise_mode=self.noise_mode)
+        return self if planes is self.planes else replace(self, planes=planes)
 
     def render(
         self,
@@ -108,7 +120,8 @@ class Scene:
         chunk = chunk or max(rays // side**2, 1)
         rays = None if rays >= side**2 else rays
         label = camera.label().to(self.planes).expand(count, -1)
-        planes = self.planes.expand(count, *self.planes.shape[1:])
+        planes = self.complete(options).planes
+        planes = planes.expand(count, *planes.shape[1:])
         ws = self.ws.expand(count, *self.ws.shape[1:])
         draws = FixedDraws() if draws is None else draws
         parts = []
@@ -126,9 +139,8 @@ class Scene:
     @property
     def field(self) -> TriPlaneField:
         """The N scenes as a function of world points; nothing is drawn at random."""
-        return self.generator.field(
-            self.planes, {**self.generator.rendering_kwargs, "density_noise": 0.0}
-        )
+        options = {**self.generator.rendering_kwargs, "density_noise": 0.0}
+        return self.generator.field(self.complete().planes, options)
 
     def density(self, points: torch.Tensor) -> torch.Tensor:
         """Raw density, before the softplus, at world points [N or 1, P, 3] -> [N, P, 1]."""
@@ -167,7 +179,8 @@ class Scene:
         options: those of `Volume.mesh`; colors=None leaves the colours out. Raises NoSurfaceError
         where there is no surface, InputError.
         """
-        return self.volume(resolution, border).mesh(**{"colors": self.colors, **options})
+        scene = self.complete()
+        return scene.volume(resolution, border).mesh(**{"colors": scene.colors, **options})
 
     def _query(self, points: torch.Tensor, name: str) -> torch.Tensor:
         if points.ndim != 3 or points.shape[2] != 3 or len(points) not in (1, len(self)):

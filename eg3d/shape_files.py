@@ -69,6 +69,7 @@ def write_shape(
     fmt = _format(path, fmt, FORMATS)
     if fmt == "mrc" and surface:
         raise InputError(f"{path}: a volume has no {', '.join(surface)}; meshes have")
+    scene = scene.complete()
     volume = scene.volume(resolution, border, memory_mb)
     turned = volume.turned() if published else volume
     if fmt == "mrc":

@@ -46,13 +46,19 @@ class Aware3DBlock(torch.nn.Module):
         _add_finer(self, channels, w_dim, resolution * up, finer, **block_kwargs)
 
     def forward(
-        self, img: Tensor, stream: Tensor | None, ws: Tensor, **block_kwargs
+        self, img: Tensor, stream: Tensor | None, ws: Tensor, finer: bool = True, **block_kwargs
     ) -> list[Tensor]:
         """Image and stream so far [N, 3 C, R, R] (None at first), ws [N, L, w_dim], of which the
         last one is used -> planes of the stream [N, 3 C, R up, R up], then those of each of the
-        finer blocks."""
+        finer blocks unless these are left out."""
         planes = img if stream is None else img + stream
-        return _in_turn(self.children(), planes, ws, **block_kwargs)
+        blocks = self.children() if finer else [self.block]
+        return _in_turn(blocks, planes, ws, **block_kwargs)
+
+    def finer(self, planes: Tensor, ws: Tensor, **block_kwargs) -> list[Tensor]:
+        """The finer planes that `forward` left out, of the planes that it returned."""
+        _, *blocks = self.children()
+        return _in_turn(blocks, planes, ws, **block_kwargs)
 
 
 @persistence.persistent_class

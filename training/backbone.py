@@ -121,20 +121,30 @@ class SynthesisNetwork(torch.nn.Module):
         if add_sr_module:
             self.sr3d = SR3DBlock(*sizes, self.img_resolution, **block_kwargs)
 
-    def forward(self, ws: Tensor, **block_kwargs) -> Tensor | tuple[Tensor, ...]:
+    def forward(
+        self, ws: Tensor, finer: bool = True, **block_kwargs
+    ) -> Tensor | tuple[Tensor, ...]:
         """ws [N, num_ws, w_dim] -> [N, img_channels, img_resolution, img_resolution], float32.
 
         With several `retidx` a tuple of such tensors, in their order: for [-3, -1] the planes as
         without it, and the details, [N, img_channels, 2 img_resolution, 2 img_resolution].
+        Without `finer` the planes alone, whatever `retidx` are.
         """
-        retidx = self.retidx or (-1,)
-        last = deque(self.levels(ws, **block_kwargs), maxlen=-min(retidx))
+        retidx = self.retidx if finer and self.retidx else (-1,)
+        last = deque(self.levels(ws, finer, **block_kwargs), maxlen=-min(retidx))
         chosen = tuple(last[i].contiguous() for i in retidx)
         return chosen if len(chosen) > 1 else chosen[0]
 
-    def levels(self, ws: Tensor, **block_kwargs) -> Iterator[Tensor]:
+    def details(self, planes: Tensor, ws: Tensor, **block_kwargs) -> Tensor:
+        """The details, [N, img_channels, 2 img_resolution, 2 img_resolution], of planes that were
+        made of ws without them."""
+        if hasattr(self, "sr3d"):
+            return self.sr3d(planes, ws, **block_kwargs)[-1]
+        return getattr(self, f"b3d{self.img_resolution}").finer(planes, ws, **block_kwargs)[-1]
+
+    def levels(self, ws: Tensor, finer: bool = True, **block_kwargs) -> Iterator[Tensor]:
         """The planes [N, img_channels, r, r] as they grow, after each block; `retidx` are places
-        among these. Where there is a stream they are its planes."""
+        among these. Where there is a stream they are its planes. Last come the finer ones."""
         misc.assert_shape(ws, [None, self.num_ws, self.w_dim])
         ws = ws.to(torch.float32)
         x = img = stream = None
@@ -150,10 +160,10 @@ class SynthesisNetwork(torch.nn.Module):
             if aware is None:
                 yield ROLL_OUTS[self.roll_out].planes(img)
             else:
-                stream, *finer = aware(img, stream, latents, **block_kwargs)
+                stream, *more = aware(img, stream, latents, finer, **block_kwargs)
                 yield stream
-                yield from finer
-        if hasattr(self, "sr3d"):
+                yield from more
+        if finer and hasattr(self, "sr3d"):
             yield from self.sr3d(img, ws, **block_kwargs)
 
     def _levels(self) -> list[int]:

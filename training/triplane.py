@@ -196,6 +196,20 @@ class TriPlaneGenerator(torch.nn.Module):
         planes = self.backbone.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
         return planes.unflatten(1, (3, PLANE_CHANNELS))
 
+    def complete(
+        self,
+        planes: Tensor,
+        ws: Tensor,
+        options: Mapping | RenderingOptions | None = None,
+        **synthesis_kwargs,
+    ) -> Tensor:
+        """What `planes` returned for ws, with what rendering by `options` needs besides; default
+        all that anything needs, `field` and every one of `choices`.
+
+        A method's `planes` may leave out what `rendering_kwargs` do not show; here nothing is.
+        """
+        return planes
+
     def field(
         self,
         planes: Tensor,

@@ -104,6 +104,7 @@ class Painter:
         made = scene is None
         if made:
             scene = _make_scene(model, state, conditioning)
+        scene = scene.complete(showing(model, state).rendering_kwargs)
         # The scene holds the generator, whose id is therefore not given to another one meanwhile.
         self._scenes[key] = scene
         while len(self._scenes) > _SCENES_KEPT:
@@ -165,7 +166,7 @@ def _make_scene(model: Model, state: ViewState, conditioning: Camera) -> Scene:
 def _pass(model: Model, state: ViewState) -> None:
     """One pass through all networks, with nothing kept."""
     camera = viewpoint.camera(model, state)
-    scene = _make_scene(model, state, viewpoint.conditioning(model, state))
+    scene = _make_scene(model, state, viewpoint.conditioning(model, state)).complete()
     generator = filming.following(_precise(showing(model, state), state), camera).generator
     scene = replace(scene, generator=generator)
     scene.render(camera, side(model, state), samples(model, state))

@@ -111,19 +111,43 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
 
     # -- Planes ----------------------------------------------------------------------------------
 
-    def planes(self, ws: Tensor, update_emas: bool = False, **synthesis_kwargs) -> Tensor:
-        """ws [N, num_ws, w_dim] -> both sets of planes, packed as [N, 3, 5 * 32, h, h]: four texels
-        of the finer one lie in one place. `plane_sets` takes them apart."""
-        pair = self.backbone.synthesis(ws, update_emas=update_emas, **synthesis_kwargs)
-        act = ACTIVATIONS[self.triplane_act]
-        coarse, detail = (act(planes.unflatten(1, (3, PLANE_CHANNELS))) for planes in pair)
-        return torch.cat([coarse, F.pixel_unshuffle(detail, 2)], dim=2)
+    def planes(
+        self,
+        ws: Tensor,
+        update_emas: bool = False,
+        branch: str | None = None,
+        **synthesis_kwargs,
+    ) -> Tensor:
+        """ws [N, num_ws, w_dim] -> what a branch renders, by default the one that is shown: for
+        '2d' P^c alone, [N, 3, 32, h, h]; else both sets, packed as [N, 3, 5 * 32, h, h]: four
+        texels of P^r lie in one place. `plane_sets` takes them apart."""
+        plain = self._branch({} if branch is None else {"branch": branch}) == "2d"
+        made = self.backbone.synthesis(
+            ws, update_emas=update_emas, finer=not plain, **synthesis_kwargs
+        )
+        return _as_planes(made) if plain else _packed(*map(_as_planes, made))
 
-    @staticmethod
-    def plane_sets(planes: Tensor) -> tuple[Tensor, Tensor]:
-        """What `planes` returned -> P^c [N, 3, 32, h, h] and P^r [N, 3, 32, 2 h, 2 h]."""
+    def complete(
+        self, planes: Tensor, ws: Tensor, options: Options | None = None, **synthesis_kwargs
+    ) -> Tensor:
+        """See `TriPlaneGenerator.complete`: adds P^r where it is needed and missing."""
+        plain = options is not None and self._branch(options) == "2d"
+        if plain or _has_details(planes):
+            return planes
+        details = self.backbone.synthesis.details(planes.flatten(1, 2), ws, **synthesis_kwargs)
+        return _packed(planes, _as_planes(details))
+
+    def plane_sets(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Packed planes -> P^c [N, 3, 32, h, h] and P^r [N, 3, 32, 2 h, 2 h], as they are rendered.
+        Raises ValueError for P^c alone."""
+        if not _has_details(planes):
+            raise ValueError(
+                "planes are those of the 2D branch alone; G.complete(planes, ws) adds the finer "
+                "ones, G.planes(ws, branch='3d') makes both"
+            )
         coarse, detail = planes.tensor_split([PLANE_CHANNELS], dim=2)
-        return coarse, F.pixel_shuffle(detail, 2)
+        act = ACTIVATIONS[self.triplane_act]
+        return act(coarse), act(F.pixel_shuffle(detail, 2))
 
     def field(
         self, planes: Tensor, options: Options | None = None, draws: Draws | None = None
@@ -146,8 +170,11 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
         """See `TriPlaneGenerator.march`; of the branch that the options name."""
         options = self.rendering_kwargs if options is None else options
         branch, options = self._branch(options), RenderingOptions.from_kwargs(options)
-        coarse, detail = self.plane_sets(planes)
-        shown = {"2d": coarse, "3d": (coarse, detail), "detail": detail}[branch]
+        if branch == "2d":  # the finer planes need not be there
+            shown = ACTIVATIONS[self.triplane_act](planes[:, :, :PLANE_CHANNELS])
+        else:
+            coarse, detail = self.plane_sets(planes)
+            shown = detail if branch == "detail" else (coarse, detail)
 
         def rendered(sets: Planes, limits: tuple[Limit, Limit] | None = None) -> Rendered:
             field = self.renderer.field(sets, self.decoder, options, draws)
@@ -247,13 +274,15 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
             coarse: 0, 1, 2 for the branches '3d', '2d', 'detail'; default what
                 `rendering_kwargs['branch']` says.
         """
+        options = self.rendering_kwargs if coarse is None else self.of_branch(COARSE[coarse])
         if use_cached_backbone and self._last_planes is not None:
             planes = self._last_planes
         else:
-            planes = self.planes(ws, update_emas=update_emas, **synthesis_kwargs)
+            both = cache_backbone or ret_plane or patch_scale < 1
+            branch = "3d" if both else self._branch(options)
+            planes = self.planes(ws, update_emas, branch, **synthesis_kwargs)
         if cache_backbone:
             self._last_planes = planes.detach()
-        options = self.rendering_kwargs if coarse is None else self.of_branch(COARSE[coarse])
         common = dict(draws=draws, recompute=recompute, chunk=chunk, **synthesis_kwargs)
         pictures = None
         if run_full:
@@ -270,6 +299,10 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
             result |= self.windows(planes, ws, c, window, pictures, **common)
         return result
 
+    def sample_mixed(self, *args, **kwargs) -> dict[str, Tensor]:
+        """See `TriPlaneGenerator.sample_mixed`; of both sets, whichever branch is shown."""
+        return super().sample_mixed(*args, branch="3d", **kwargs)
+
     def _branch(self, options: Options) -> str:
         """The branch that options name, else the generator's own ones."""
         own = self.rendering_kwargs.get("branch", self.choices["branch"][0])
@@ -277,3 +310,16 @@ class DualTriPlaneGenerator(TriPlaneGenerator):
         if branch not in self.choices["branch"]:
             raise ValueError(f"branch is {branch!r}; must be '2d', '3d' or 'detail'")
         return branch
+
+
+def _as_planes(channels: Tensor) -> Tensor:
+    """[N, 3 * 32, h, h] -> [N, 3, 32, h, h]"""
+    return channels.unflatten(1, (3, PLANE_CHANNELS))
+
+
+def _packed(coarse: Tensor, detail: Tensor) -> Tensor:
+    return torch.cat([coarse, F.pixel_unshuffle(detail, 2)], dim=2)
+
+
+def _has_details(planes: Tensor) -> bool:
+    return planes.shape[2] > PLANE_CHANNELS

@@ -105,7 +105,7 @@ class Mimic3DLoss(StyleGAN2Loss):
         """Main terms of G, all in one, since they go back through the same planes."""
         moment = self.at(nimg)
         ws = self._latents(batch, moment)
-        planes = self.G.planes(ws)
+        planes = self.G.planes(ws, branch="3d")
         pictures = self._render(planes, ws, batch.gen_c, moment)
         logits = self._judge(pictures, batch.gen_c, moment)
         loss = F.softplus(-logits)
@@ -173,7 +173,8 @@ class Mimic3DLoss(StyleGAN2Loss):
 
     def _generate(self, batch: Batch, moment: PatchMoment, update_emas: bool = False) -> dict:
         ws = self._latents(batch, moment, update_emas)
-        return self._render(self.G.planes(ws, update_emas), ws, batch.gen_c, moment)
+        planes = self.G.planes(ws, update_emas, branch="2d")
+        return self._render(planes, ws, batch.gen_c, moment)
 
     def _windows(self, batch: Batch, times: int = 1) -> list[WindowView]:
         """Random windows of D_patch's size in each picture of the batch, `times` over."""
@@ -187,7 +188,7 @@ class Mimic3DLoss(StyleGAN2Loss):
         """What D_patch sees of generated pictures; no gradient leads to G."""
         with torch.no_grad():
             ws = self._latents(batch, moment)
-            planes, c = self.G.planes(ws), batch.gen_c
+            planes, c = self.G.planes(ws, branch="3d"), batch.gen_c
             pictures = self._render(planes, ws, c, moment) if self.dual_patches else None
             patches = self.G.windows(planes, ws, c, window, pictures)
         return self._prepare_patches(

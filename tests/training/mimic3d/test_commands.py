@@ -1,5 +1,7 @@
 """Commands, metrics and viewer show either branch, and leave the loaded model as it was."""
 
+from dataclasses import replace
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,6 +13,7 @@ import gen_samples
 from eg3d import generate, invert_command, scene
 from eg3d.errors import InputError
 from eg3d.model import Model
+from eg3d.shape_files import write_shape
 from eg3d.viewer.painter import Detail, Painter, side
 from eg3d.viewer.session import compared
 from eg3d.viewer.state import ViewState
@@ -34,7 +37,7 @@ def directly(model, seed, branch, psi=1.0):
     G, c = model.generator, model.camera.label()
     with torch.no_grad():
         ws = model.mapping(model.latents([seed]), psi=psi)
-        planes = G.planes(ws, noise_mode="const")
+        planes = G.planes(ws, branch="3d", noise_mode="const")
         return G.render(planes, ws, c, draws=FixedDraws(), options=G.of_branch(branch))
 
 
@@ -46,6 +49,40 @@ def test_scenes_show_the_branch_at_its_side(model, branch, assert_scaled):
     assert_scaled(shown.image, directly(model, 3, branch)["image"])
     assert "branch" not in model.rendering_kwargs
     assert model.showing(branch=None, layers=None) is model
+
+
+@torch.no_grad()
+def test_scenes_of_one_branch_can_be_seen_by_the_other(model, assert_scaled):
+    """What the first did not need is added, with the noise that the scenes were made with."""
+    fine = model.showing(branch="3d").generator
+    points = torch.rand((1, 50, 3)) - 0.5
+    for noise_mode in ("const", "none"):
+        scenes = model.scenes(range(9), noise_mode=noise_mode)
+        plain, whole = scenes[8], model.showing(branch="3d").scene(8, noise_mode=noise_mode)
+        assert plain.planes.shape[2] == 32 and whole.planes.shape[2] == 160
+        found, expected = (replace(scene, generator=fine) for scene in (plain, whole))
+        found, expected = (scene.render(model.camera, 16) for scene in (found, expected))
+        assert_scaled(found.image, expected.image)
+        for ask in (lambda s: s.density(points), lambda s: s.volume(6).density):
+            assert_scaled(torch.as_tensor(ask(plain)), torch.as_tensor(ask(whole)))
+        assert plain.complete(model.rendering_kwargs) is plain and whole.complete() is whole
+    const = model.showing(branch="3d").scene(8).render(model.camera, 16)
+    assert not torch.equal(const.image, expected.image)
+
+
+def test_geometry_of_the_2d_branch_asks_once_for_the_finer_planes(model, tmp_path):
+    made = []
+    block = model.generator.backbone.synthesis.b3d16.block3
+    block.register_forward_hook(lambda *_: made.append(1))
+    with torch.no_grad():
+        scene = model.scene(0)
+        assert not made
+        level = scene.volume(24).density.mean().item()
+        assert len(made) == 1
+        scene.mesh(24, level=level)
+        assert len(made) == 2
+        assert write_shape(scene, tmp_path / "a.ply", 24, level=level)
+    assert len(made) == 3
 
 
 def test_rays_in_parts_are_those_of_the_whole_picture(model, monkeypatch, assert_scaled):
@@ -138,6 +175,15 @@ def test_viewer_shows_the_branch_from_the_same_planes(model):
     assert np.abs(picture.pixels.astype(int) - expected).max() <= 1
     beside = plain.with_(compare="choice", compare_chosen=fine.chosen)
     assert np.array_equal(painter.paint(model, compared(beside)).pixels, picture.pixels)
+
+
+def test_viewer_lists_the_same_layers_whatever_is_shown(model):
+    found = [
+        {layer.name for layer in Painter().all_layers(model, ViewState(chosen=chosen))}
+        for chosen in ((), (("branch", "3d"),))
+    ]
+    assert found[0] - found[1] == {n for n in found[0] if n.startswith("superresolution")}
+    assert any(".block3." in name for name in found[0] & found[1])
 
 
 def test_coarse_frames_of_the_3d_branch_are_not_super_resolved(model):

@@ -38,6 +38,10 @@ def thirds(images):
     return images[..., ::3, ::3]
 
 
+def planes_of(generator, latents, branch="3d"):
+    return generator.planes(latents, branch=branch, noise_mode="const")
+
+
 def test_mapping_is_the_recorded_one(generator, recorded, assert_scaled):
     z, c = recorded["z"], recorded["c"]
     assert_scaled(generator.mapping(z, c), recorded["ws"][:, None].expand(-1, WS, -1))
@@ -88,7 +92,7 @@ def test_windows_are_the_recorded_ones(synthesis, recorded, assert_scaled, run_f
 
 def test_a_window_shows_the_same_as_the_whole_picture(generator, recorded, latents, assert_scaled):
     """Without jitter, a window of the 3D branch is that part of its whole picture."""
-    planes, c = generator.planes(latents, noise_mode="const"), recorded["c"]
+    planes, c = planes_of(generator, latents), recorded["c"]
     window = WindowView(recorded["window"], 32, 128)
     render = dict(draws=FixedDraws(), options=generator.of_branch("3d"))
     whole = generator.render(planes, latents, c, chunk=5000, **render)["image"]
@@ -133,15 +137,55 @@ def test_the_first_stage_has_a_part_of_the_weights_and_the_same_2d_branch(
 
 def test_packed_planes_come_apart_without_loss(generator, latents):
     pair = generator.backbone.synthesis(latents, noise_mode="const")
-    packed = generator.planes(latents, noise_mode="const")
+    packed = planes_of(generator, latents)
     assert packed.shape == (2, 3, 160, 16, 16)
     for planes, expected in zip(generator.plane_sets(packed), pair, strict=True):
         assert torch.equal(planes.flatten(1, 2), expected)
     assert torch.equal(generator.plane_sets(packed[1:])[1][0].flatten(0, 1), pair[1][1])
 
 
+def test_the_2d_branch_makes_none_of_the_finer_planes(generator, recorded, latents):
+    """Nothing of theirs runs, and what else is made has the same bits."""
+    ran = []
+    for name, module in generator.named_modules():
+        if name.endswith((".block2", ".block3")):
+            module.register_forward_hook(lambda module, *_, name=name: ran.append(name))
+    whole = planes_of(generator, latents)
+    assert len(ran) == 2 and planes_of(generator, latents, "detail").equal(whole)
+    ran.clear()
+    plain = generator.planes(latents, noise_mode="const")
+    assert plain.equal(planes_of(generator, latents, "2d")) and plain.equal(whole[:, :, :32])
+    c, side = recorded["c"], dict(neural_rendering_resolution=8)
+    found, expected = (
+        generator.render(planes, latents, c, draws=FixedDraws(), **side)
+        for planes in (plain, whole)
+    )
+    assert all(found[name].equal(expected[name]) for name in expected)
+    generator.synthesis(latents, c, coarse=1, **side)
+    assert not ran
+    generator.synthesis(latents, c, coarse=0, **side)
+    assert len(ran) == 2
+
+
+@pytest.mark.parametrize("aware", [True, False])
+def test_missing_planes_are_added_as_if_they_had_been_made_at_once(generator, latents, aware):
+    if not aware:
+        stream = dict(aware3d_res=[], add_sr_module=True)
+        generator = DualTriPlaneGenerator(**ARGUMENTS, **stream, rendering_kwargs=RENDERING).eval()
+    own = dict(noise_mode="const")
+    with torch.no_grad():
+        whole, plain = (planes_of(generator, latents, branch) for branch in ("3d", "2d"))
+        assert generator.complete(plain, latents, generator.of_branch("2d"), **own) is plain
+        assert generator.complete(whole, latents, **own) is whole
+        for options in (None, generator.of_branch("3d"), generator.of_branch("detail")):
+            assert generator.complete(plain, latents, options, **own).equal(whole)
+    for call in (generator.plane_sets, generator.field):
+        with pytest.raises(ValueError, match=r"2D branch alone; G.complete\(planes, ws\) adds"):
+            call(plain)
+
+
 def test_options_choose_the_branch(generator, recorded, latents):
-    planes, c = generator.planes(latents[:1], noise_mode="const"), recorded["c"][:1]
+    planes, c = planes_of(generator, latents[:1]), recorded["c"][:1]
     pictures = {}
     for branch in generator.choices["branch"]:
         options = generator.of_branch(branch)
@@ -161,7 +205,7 @@ def test_options_choose_the_branch(generator, recorded, latents):
 
 def test_the_default_side_follows_the_branch(generator, recorded, latents):
     generator.neural_rendering_resolution = 8
-    planes, c = generator.planes(latents[:1], noise_mode="const"), recorded["c"][:1]
+    planes, c = planes_of(generator, latents[:1]), recorded["c"][:1]
     sides = {}
     for branch in generator.choices["branch"]:
         options = dict(generator.of_branch(branch), depth_resolution=4)
@@ -183,9 +227,9 @@ def test_cached_planes_are_used_again(generator, recorded, latents):
 
 @pytest.mark.parametrize("name, function", [("tanh", torch.tanh), ("sigmoid", torch.sigmoid)])
 def test_activation_of_the_planes(generator, latents, name, function, assert_scaled):
-    plain = generator.plane_sets(generator.planes(latents, noise_mode="const"))
+    plain = generator.plane_sets(planes_of(generator, latents))
     generator.triplane_act = name
-    active = generator.plane_sets(generator.planes(latents, noise_mode="const"))
+    active = generator.plane_sets(planes_of(generator, latents))
     for planes, expected in zip(active, plain, strict=True):
         assert_scaled(planes, function(expected))
 

@@ -191,6 +191,45 @@ def test_phase_is_the_recorded_one(
         assert_scaled(loss.G.backbone.mapping.w_avg, found["w_avg"])
 
 
+def finer_planes_made(G):
+    """A list that grows by one whenever G makes planes of the 3D branch."""
+    made = []
+    G.backbone.synthesis.b3d16.block3.register_forward_hook(lambda *_: made.append(1))
+    return made
+
+
+def make_all_planes(G):
+    planes = G.planes
+    G.planes = lambda ws, *_, **__: planes(ws, branch="3d")
+
+
+def test_terms_of_the_2d_branch_make_no_finer_planes(make_loss, step):
+    loss = make_loss()
+    made, counts = finer_planes_made(loss.G), {}
+    for row in loss.trained():
+        for terms in (row.main, row.regulariser):
+            list(terms(batch_of(step, 2), NIMG))
+            counts[terms.__name__] = len(made)
+            made.clear()
+    with_them = {name for name, count in counts.items() if count}
+    assert with_them == {"generator", "density", "patch_discriminator"}
+    assert max(counts.values()) == 1
+
+
+def test_gradients_of_the_discriminator_are_those_with_all_planes(make_loss, step, monkeypatch):
+    found = []
+    for everything in (False, True):
+        loss = make_loss()
+        made = finer_planes_made(loss.G)
+        if everything:
+            make_all_planes(loss.G)
+        with recorded_draws(monkeypatch):
+            stats = accumulate(loss.D, loss.discriminator(batch_of(step), NIMG))
+        assert bool(made) == everything
+        found.append([*stats.values(), *(p.grad for p in loss.D.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_recorded_windows_are_those_drawn(make_loss, step, imitation, monkeypatch):
     loss, batch = make_loss(), batch_of(step)
     recorded = [v for k, v in {**step, **imitation}.items() if k.endswith("/windows")]
