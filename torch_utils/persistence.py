@@ -85,6 +85,7 @@ _PLAIN_CLASSES = {
 # By name, for this layer lies below.
 _MIGRATIONS = "training.migrations"
 _METHODS = "training.methods"
+_RECORDS = "training.network_record"
 
 _SHIM = re.compile(r"from ([\w.]+) import \*\n")
 
@@ -181,8 +182,19 @@ def _reconstruct_persistent_obj(meta: Mapping[str, Any]) -> Any:
         )
     cls = find_class(meta.class_name, meta.get("module_src"))
     obj = cls.__new__(cls)
-    _set_state(obj, importlib.import_module(_MIGRATIONS).migrate(meta.class_name, meta.state))
-    return obj
+    migrations = importlib.import_module(_MIGRATIONS)
+    _set_state(obj, migrations.migrate(meta.class_name, meta.state))
+    published = migrations.VERSION_ENTRY not in meta.state
+    return _imported(obj) if published and isinstance(obj, torch.nn.Module) else obj
+
+
+def _imported(module: torch.nn.Module) -> torch.nn.Module:
+    """A network of a published file with what methods know of it. Raises pickle.UnpicklingError."""
+    records = importlib.import_module(_RECORDS)
+    try:
+        return records.imported_module(module)
+    except records.RecordError as error:
+        raise pickle.UnpicklingError(f"{type(module).__name__}: {error}") from error
 
 
 def find_class(name: str, module_src: str | None = None) -> type:

@@ -10,7 +10,7 @@ import math
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,14 +103,30 @@ def from_node(node: Node) -> NetworkRecord:
 def imported(record: NetworkRecord) -> NetworkRecord:
     """The record of a published network as one of this project's own: as it is, unless a method
     knows its layout. Raises RecordError."""
+    convert = _converter(record.class_name, record.init_kwargs, record.tensors.keys)
+    return record if convert is None else convert(record)
+
+
+def imported_module(module: torch.nn.Module) -> torch.nn.Module:
+    """A network as plain unpickling gives it of a published file, likewise: as it is, or built anew
+    with what the file does not say, such as the axes of Mimic3D's planes. Raises RecordError."""
+    kwargs = vars(module).get("_init_kwargs") or {}
+    convert = _converter(type(module).__name__, kwargs, module.state_dict)
+    return module if convert is None else build(convert(from_module(module)))
+
+
+def _converter(
+    class_name: str, kwargs: Mapping[str, Any], names: Callable[[], Iterable[str]]
+) -> Callable[[NetworkRecord], NetworkRecord] | None:
+    """What makes such a published network, with tensors of these names, one of ours; None where no
+    method knows its layout."""
     for importer in methods.importers():
-        if record.class_name == importer.class_name and (
-            importer.mark in record.init_kwargs
-            or any(name.startswith(importer.mark) for name in record.tensors)
+        if class_name == importer.class_name and (
+            importer.mark in kwargs or any(name.startswith(importer.mark) for name in names())
         ):
             module, _, function = importer.function.partition(":")
-            return getattr(importlib.import_module(module), function)(record)
-    return record
+            return getattr(importlib.import_module(module), function)
+    return None
 
 
 def from_module(module: torch.nn.Module) -> NetworkRecord:

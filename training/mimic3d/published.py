@@ -38,7 +38,9 @@ def _cyclic(options: Any) -> dict[str, Any]:
 
 def _settings(record: NetworkRecord) -> dict[str, Any]:
     options = _cyclic(record.settings.get("rendering_kwargs"))
-    return {**record.settings, "rendering_kwargs": options}
+    # Published renderers have no axes of their own; unpickling fills in those of EG3D's.
+    settings = {name: value for name, value in record.settings.items() if name != "plane_axes"}
+    return {**settings, "rendering_kwargs": options}
 
 
 def dual_generator(record: NetworkRecord) -> NetworkRecord:

@@ -1,17 +1,20 @@
 """Published files of both stages: stand-ins in their layout give the recorded pictures."""
 
 import io
+import pickle
 
 import pytest
 import torch
 
 import eg3d
-from tests.published import StandIn, published_bytes
+from tests.published import ATTRIBUTES, StandIn, published_bytes
 from tests.recorded_draws import recorded_draws
 from tests.training.mimic3d.conftest import ARGUMENTS, RENDERING
+from torch_utils import persistence
 from training.mimic3d.generator import DualTriPlaneGenerator
 from training.network_files import NetworkFileError, read_networks
 from training.triplane import TriPlaneGenerator
+from training.volumetric_rendering.planes import generate_planes
 
 CLASSES = {1: TriPlaneGenerator, 2: DualTriPlaneGenerator}
 SECOND = ("block2.", "block3.")  # of the backbone, in the second stage alone
@@ -80,6 +83,47 @@ def test_pictures_are_the_recorded_ones(stage, snapshot, recorded, assert_scaled
     if stage == 2:
         found = pictures(G, recorded, monkeypatch, coarse=0)
         assert_scaled(found["image"][..., ::3, ::3], recorded["image3d"])
+
+
+@persistence.persistent_class
+class Part(torch.nn.Module):
+    """Stands for all networks inside of another one."""
+
+
+@pytest.mark.filterwarnings("ignore:.*without a meaning here. newer_option")
+@pytest.mark.parametrize("stage", CLASSES)
+def test_plain_unpickling_gives_the_same(stage, snapshot, recorded, monkeypatch):
+    """Whatever the networks inside have kept beside their tensors."""
+    data = snapshot(stage)
+    with persistence.allow_classes({"Part": Part}):
+        G = pickle.loads(data)["G_ema"]
+    expected = eg3d.load(io.BytesIO(data), device="cpu").generator
+    assert type(G) is CLASSES[stage] and not G.training
+    assert torch.equal(G.renderer.plane_axes, generate_planes("cyclic"))
+    found, expected = (pictures(network, recorded, monkeypatch) for network in (G, expected))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*numpy.core:DeprecationWarning")
+def test_plain_unpickling_needs_no_more_than_eg3ds_networks_keep(state, recorded, monkeypatch):
+    """Of the planes' exchange and axes the networks inside say nothing here."""
+    sizes = dict(ARGUMENTS, triplane_resolution=16, triplane_channels=96)
+    rendering = {name: value for name, value in RENDERING.items() if name != "plane_axes"}
+    G = DualTriPlaneGenerator(**sizes, rendering_kwargs=rendering).eval()
+    G.load_state_dict(state)
+    own = dict(DualTriPlaneGenerator=ATTRIBUTES["TriPlaneGenerator"])
+    for name, attributes in dict(own, Aware3DBlock=(), ImportanceRenderer=()).items():
+        monkeypatch.setitem(ATTRIBUTES, name, attributes)
+    twin = pickle.loads(published_bytes(dict(G_ema=G)))["G_ema"]
+    for branch in (0, 1):
+        found, expected = (pictures(g, recorded, monkeypatch, coarse=branch) for g in (twin, G))
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_plain_unpickling_refuses_what_cannot_be_imported(snapshot):
+    with persistence.allow_classes({"Part": Part}):
+        with pytest.raises(pickle.UnpicklingError, match="blur_plane is '2'; only 0"):
+            pickle.loads(snapshot(2, blur_plane=2))
 
 
 def test_only_what_nobody_knows_is_warned_of(snapshot):
