@@ -61,6 +61,7 @@ REQUIRED = [
 ]
 FEATURES = [
     ("--cond", bool, True, "Use the labels"),
+    ("--cond_classes", bool, False, "Use the classes beside the labels, too"),
     ("--mirror", bool, False, "Add the mirrored images, with mirrored cameras"),
     (
         "--rebalance",
@@ -215,7 +216,9 @@ def _chosen_run(options: dict, given: set[str]):
     from training.estimate import auto_batch_gpu
     from training.sampling_weights import sampling_weights
 
-    training_set = ImageFolderDataset(path=options["data"], use_labels=True)
+    training_set = ImageFolderDataset(
+        path=options["data"], use_labels=True, use_classes=options["cond_classes"]
+    )
     options = hardware.with_hardware(options, given, training_set.resolution)
     opts = configuration.with_preset(options, given)
     automatic = opts.batch_gpu == "auto"

@@ -26,7 +26,8 @@ _PREFIX = "array-"  # a name in the file is free of meaning for np.savez
 _OUTPUTS = ("features", "probabilities")
 _KEPT = ("moments", "all")
 _ELSEWHERE = {"path"}  # in the hash of the content
-_WITHOUT_EFFECT = {"resolution", "use_labels", "mirror_labels", "cache"}  # on pictures
+# Without an effect on pictures:
+_WITHOUT_EFFECT = {"resolution", "use_labels", "use_classes", "mirror_labels", "cache"}
 
 
 def content_hash(dataset_kwargs: Mapping[str, Any]) -> str:

@@ -206,6 +206,7 @@ ROWS = [
     Row("--detector=randconv112", METRICS, ("--metrics=fid2k_full",)),
     Row("--pr-detector=randconv112", METRICS, ("--metrics=pr50k3",)),
     Row("--cond=False", BOTH),
+    Row("--cond_classes=True", BOTH),
     Row("--mirror=True", REALS),
     Row("--rebalance=yaw", BOTH),
     Row("--aug=fixed", BOTH, ("--p=0.9",)),

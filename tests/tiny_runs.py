@@ -33,10 +33,16 @@ BASE = ["--cfg=shapenet", "--gpus=1", f"--batch={ITERATION}", "--gamma=1", "--ki
 BASE += ["--cbase=256", "--cmax=16", "--neural_rendering_resolution_initial=8"]
 
 
-class AnyCars:
-    """As much of a dataset as a configuration needs."""
+CLASSES = 3
 
-    name, resolution, label_dim, num_channels, has_labels = "cars", 32, 25, 3, True
+
+class AnyCars:
+    """As much of a dataset as a configuration needs, opened with classes or without."""
+
+    name, resolution, num_channels, has_labels = "cars", 32, 3, True
+
+    def __init__(self, use_classes: bool = False):
+        self.label_dim = 25 + (CLASSES if use_classes else 0)
 
     def __len__(self):
         return 12
@@ -69,7 +75,8 @@ def fake_wandb() -> Iterator[Callable[[], list[str]]]:
 def configure(*arguments: str) -> TrainingConfig:
     """The configuration as `train.py` makes it."""
     with fake_wandb():
-        return configuration.build_config(parse(*arguments)[0], AnyCars())
+        opts, _ = parse(*arguments)
+        return configuration.build_config(opts, AnyCars(opts.cond_classes))
 
 
 def shrink(config: TrainingConfig) -> TrainingConfig:

@@ -1,5 +1,8 @@
 """Cameras: the only place that packs and unpacks the 25 numbers of a label.
 
+Labels of networks with classes are longer: behind the camera there are K numbers, the class,
+one-hot (docs/datasets.md).
+
 Conventions (docs/cameras.md): poses map camera to world, camera axes are right, down, forward
 (OpenCV), intrinsics are divided by the image size, worlds of faces have +y up.
 """
@@ -47,12 +50,14 @@ class Camera:
 
     @classmethod
     def from_label(cls, label: torch.Tensor) -> "Camera":
-        """Labels [N, 25]: the pose row by row, then the intrinsics row by row."""
-        if label.ndim != 2 or label.shape[1] != LABEL_SIZE:
+        """Labels [N, 25]: the pose row by row, then the intrinsics row by row. A class that follows
+        is no part of a camera and not looked at."""
+        if label.ndim != 2 or label.shape[1] < LABEL_SIZE:
             raise ValueError(
-                f"camera labels have shape {tuple(label.shape)}; must be [N, {LABEL_SIZE}]"
+                f"camera labels have shape {tuple(label.shape)}; must be [N, {LABEL_SIZE}], or "
+                "longer by a class"
             )
-        pose, lens = label[:, :POSE_SIZE], label[:, POSE_SIZE:]
+        pose, lens = label[:, :POSE_SIZE], label[:, POSE_SIZE:LABEL_SIZE]
         return cls(pose.unflatten(1, (4, 4)), lens.unflatten(1, (3, 3)))
 
     def label(self) -> torch.Tensor:
@@ -74,6 +79,11 @@ class Camera:
         lens[:, 0, 1] = -lens[:, 0, 1]
         lens[:, 0, 2] = 1 - lens[:, 0, 2]
         return Camera(self.cam2world * signs, lens)
+
+
+def split_label(label: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels [N, 25 + K] -> cameras [N, 25] and classes [N, K]."""
+    return label.tensor_split([LABEL_SIZE], dim=1)
 
 
 def check_label(label: Sequence[float] | np.ndarray, tolerance: float = 1e-3) -> str | None:

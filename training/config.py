@@ -170,6 +170,7 @@ def build_config(opts: dnnlib.EasyDict, training_set) -> TrainingConfig:
             xflip=opts.mirror,
             resolution=training_set.resolution,
             random_seed=opts.seed,
+            **({"use_classes": True} if opts.cond_classes else {}),
         ),
         data_loader_kwargs=dict(pin_memory=True, prefetch_factor=2, num_workers=opts.workers),
         metrics=list(opts.metrics),

@@ -1,8 +1,8 @@
 """Datasets of images with camera labels, read from a folder, a zip or tar shards.
 
-An image is uint8 [C, H, W]; a label is the 25 numbers of a camera, or a class. docs/datasets.md
-describes the format on one page. Whatever is wrong with a dataset is a `DatasetError` of one line
-that names the file, what is wrong and what would be right.
+An image is uint8 [C, H, W]; a label is the 25 numbers of a camera, behind which a class may stand,
+or a class alone. docs/datasets.md describes the format on one page. Whatever is wrong with a
+dataset is a `DatasetError` of one line that names the file, what is wrong and what would be right.
 """
 
 import io
@@ -20,7 +20,14 @@ from PIL import Image
 from dnnlib.util import EasyDict, one_line
 from training.cameras import LABEL_SIZE, Camera
 from training.dataset_files import open_files
-from training.label_file import LABEL_FILE, DatasetError, parse_labels, parse_weights
+from training.label_file import (
+    LABEL_FILE,
+    DatasetError,
+    count_classes,
+    parse_classes,
+    parse_labels,
+    parse_weights,
+)
 
 try:
     import pyspng
@@ -50,7 +57,8 @@ class Dataset(torch.utils.data.Dataset, ABC):
     raw_shape is [N, C, H, W]. max_size keeps that many images, chosen by random_seed. xflip
     appends a mirrored copy of every image; mirror_labels gives it the mirrored camera as well
     (False: the unmirrored one, which teaches wrong poses). cache 'ram' keeps decoded images in
-    memory, in each process that reads them.
+    memory, in each process that reads them. use_classes puts behind the camera of each label, if
+    labels are used, what kind of thing the image shows: K numbers, one-hot.
     """
 
     def __init__(
@@ -63,12 +71,14 @@ class Dataset(torch.utils.data.Dataset, ABC):
         random_seed: int = 0,
         mirror_labels: bool = True,
         cache: str = "none",
+        use_classes: bool = False,
     ) -> None:
         if cache not in _CACHES:
             raise ValueError(f"cache is '{cache}', must be one of {', '.join(_CACHES)}")
         self._name = name
         self._raw_shape = list(raw_shape)
         self._use_labels = use_labels
+        self._use_classes = use_classes and use_labels
         self._mirror_labels = mirror_labels
         self._raw_labels: np.ndarray | None = None
         self._item_labels: np.ndarray | None = None
@@ -87,6 +97,11 @@ class Dataset(torch.utils.data.Dataset, ABC):
     @abstractmethod
     def _load_raw_labels(self) -> np.ndarray | None:
         """Labels of all images: float32 [N, L], int64 [N] of classes >= 0, or None."""
+
+    def _load_raw_classes(self) -> tuple[np.ndarray, int]:
+        """What kind of thing each image shows besides its camera, int64 [N], and how many kinds
+        there are."""
+        raise DatasetError(f"{self._name}: has no classes beside cameras")
 
     def _load_raw_weights(self) -> np.ndarray | None:
         """How often each image is to be drawn beside the others, float64 [N]; None: alike."""
@@ -141,7 +156,7 @@ class Dataset(torch.utils.data.Dataset, ABC):
         """Standard deviation [label_dim] over all raw labels, whatever max_size and xflip are."""
         labels = self._labels()
         if labels.dtype == np.int64:
-            labels = np.eye(self.label_dim, dtype=np.float32)[labels]
+            labels = one_hot(labels, self.label_dim)
         return labels.std(axis=0).astype(np.float32)
 
     @property
@@ -196,6 +211,13 @@ class Dataset(torch.utils.data.Dataset, ABC):
             labels = self._load_raw_labels() if self._use_labels else None
             if labels is None:
                 labels = np.zeros([self._raw_shape[0], 0], dtype=np.float32)
+            if self._use_classes:
+                if labels.shape[1:] != (LABEL_SIZE,):
+                    raise DatasetError(
+                        f"{self._describe(0)}: its label is no camera of {LABEL_SIZE} numbers, "
+                        "which a class could stand beside"
+                    )
+                labels = np.concatenate([labels, one_hot(*self._load_raw_classes())], axis=1)
             self._raw_labels = labels
         return self._raw_labels
 
@@ -203,13 +225,12 @@ class Dataset(torch.utils.data.Dataset, ABC):
         """Labels float32 [n, label_dim] of the items with the indices int64 [n], as a copy."""
         labels = self._labels()[self._raw_idx[items]]
         if labels.dtype == np.int64:
-            classes = np.zeros([len(items), self.label_dim], dtype=np.float32)
-            classes[np.arange(len(items)), labels] = 1
-            return classes
+            return one_hot(labels, self.label_dim)
         mirrored = np.flatnonzero(self._xflip[items])
-        if self._mirror_labels and mirrored.size and labels.shape[1] == LABEL_SIZE:
+        has_cameras = labels.shape[1] == LABEL_SIZE or self._use_classes
+        if self._mirror_labels and mirrored.size and has_cameras:
             cameras = Camera.from_label(torch.from_numpy(labels[mirrored]))
-            labels[mirrored] = cameras.mirror().label().numpy()
+            labels[mirrored, :LABEL_SIZE] = cameras.mirror().label().numpy()
         return labels
 
     def _raw_image(self, raw_idx: int) -> np.ndarray:
@@ -277,6 +298,16 @@ class ImageFolderDataset(Dataset):
     def _load_raw_labels(self) -> np.ndarray:
         return parse_labels(self._label_content(), self._images, self._where_labels_are())
 
+    def _load_raw_classes(self) -> tuple[np.ndarray, int]:
+        content, where = self._label_content(), self._where_labels_are()
+        classes = parse_classes(content, self._images, where)
+        if classes is None:
+            raise DatasetError(
+                f'{where} has no "classes", but classes are wanted; must have "classes": '
+                "[[file name, whole number], ...]"
+            )
+        return classes, count_classes(content, classes, where)
+
     def _load_raw_weights(self) -> np.ndarray | None:
         return parse_weights(self._label_content(), self._images, self._where_labels_are())
 
@@ -295,6 +326,13 @@ class ImageFolderDataset(Dataset):
             return json.loads(self._read(LABEL_FILE))
         except (OSError, ValueError, RecursionError) as error:
             raise DatasetError(f"{where} is not readable JSON ({error})") from None
+
+
+def one_hot(classes: np.ndarray, count: int) -> np.ndarray:
+    """Classes int64 [n] below `count` as rows float32 [n, count] of zeros and a one."""
+    rows = np.zeros([len(classes), count], dtype=np.float32)
+    rows[np.arange(len(classes)), classes] = 1
+    return rows
 
 
 def _decode(name: str, content: bytes) -> np.ndarray:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torch_utils import persistence
 from torch_utils.ops import upfirdn2d
+from training.cameras import split_label
 from training.networks_stylegan2 import Discriminator
 
 
@@ -54,9 +55,9 @@ def noisy_label(c: Tensor, strength: float) -> Tensor:
 
 @persistence.persistent_class
 class DualDiscriminator(Discriminator):
-    """({'image': [N, 3, R, R], 'image_raw': [N, 3, h, h]}, c [N, 25]) -> logits [N, 1].
+    """({'image': [N, 3, R, R], 'image_raw': [N, 3, h, h]}, c [N, c_dim]) -> logits [N, 1].
 
-    `disc_c_noise` is the noise on the label, in standard deviations of the batch.
+    `disc_c_noise` is the noise on the label's camera, in standard deviations of the batch.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class DualDiscriminator(Discriminator):
         self, img: dict[str, Tensor], c: Tensor, update_emas: bool = False, **block_kwargs
     ) -> Tensor:
         """Logits [N, 1] of the pair of pictures at label `c`."""
-        c = noisy_label(c, self.disc_c_noise)
+        if self.disc_c_noise > 0:
+            camera, classes = split_label(c)
+            c = torch.cat([noisy_label(camera, self.disc_c_noise), classes], dim=1)
         return super().forward(self._stack(img), c, update_emas=update_emas, **block_kwargs)
 
     def _stack(self, img: dict[str, Tensor], raw_gain: float = 1) -> Tensor:

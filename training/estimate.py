@@ -135,7 +135,8 @@ def announce(
     """
     networks = {phase.network: phase.module for phase in phases}
     G = networks["G"]
-    batch = noise_batch(config.batch_gpu, G.z_dim, G.img_resolution, next(G.parameters()).device)
+    device = next(G.parameters()).device
+    batch = noise_batch(config.batch_gpu, G.z_dim, G.img_resolution, device, G.c_dim)
     try:
         counted = estimate(config, networks)
     except RuntimeError as error:  # An operator of which fake tensors know nothing.
@@ -180,7 +181,7 @@ def _count(config: TrainingConfig, networks, size: int) -> dict[str, int]:
         nimg = largest_moment(loss, config)
         device = next(G.parameters()).device
         before = live.now
-        batch = noise_batch(size, G.z_dim, G.img_resolution, device)
+        batch = noise_batch(size, G.z_dim, G.img_resolution, device, G.c_dim)
         for phase in phases:
             live.restart()
             rehearse(phase, batch, nimg)
@@ -243,7 +244,7 @@ def _attempt(config, networks) -> Callable[[int], int]:
     nimg = largest_moment(loss, config)
 
     def try_on_gpu(size: int) -> int:
-        batch = noise_batch(size, G.z_dim, G.img_resolution, device)
+        batch = noise_batch(size, G.z_dim, G.img_resolution, device, G.c_dim)
         return bytes_on_gpu(phases, batch, nimg)
 
     return try_on_gpu

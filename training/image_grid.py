@@ -6,6 +6,7 @@ import numpy as np
 import PIL.Image
 
 from dnnlib.util import replacing
+from training.cameras import LABEL_SIZE
 
 
 def setup_snapshot_image_grid(training_set, random_seed: int = 0, grid_size=None):
@@ -13,7 +14,7 @@ def setup_snapshot_image_grid(training_set, random_seed: int = 0, grid_size=None
 
     Labelled sets get rows of equal labels where two or more images share a label on average
     (classes, few cameras), and random members where about each image has its own camera: a row of
-    one image repeated would show nothing.
+    one image repeated would show nothing. Where a class stands behind the camera it alone counts.
 
     Returns:
         ((columns, rows), images uint8 [rows * columns, C, H, W], labels [rows * columns, L]).
@@ -33,13 +34,19 @@ def choose_images(training_set, columns: int, rows: int, random_seed: int = 0):
         groups, images = {}, set()
         for index in indices:
             details = training_set.get_details(index)
-            groups.setdefault(tuple(np.atleast_1d(details.raw_label)), []).append(index)
+            groups.setdefault(_kind(details.raw_label), []).append(index)
             images.add(details.raw_idx)  # A mirrored image has the raw label of its original.
         if len(images) >= 2 * len(groups):
             indices = _rows_of_groups(list(groups.values()), columns, rows)
     chosen = [indices[i % len(indices)] for i in range(rows * columns)]
     images, labels = zip(*[training_set[i] for i in chosen], strict=True)
     return np.stack(images), np.stack(labels)
+
+
+def _kind(raw_label: np.ndarray) -> tuple:
+    """What the images of a row have in common: their class, or the whole label."""
+    label = np.atleast_1d(raw_label)
+    return tuple(label[LABEL_SIZE:] if label.size > LABEL_SIZE else label)
 
 
 def _rows_of_groups(groups: list[list[int]], columns: int, rows: int) -> list[int]:

@@ -5,6 +5,7 @@ import numpy as np
 from training.cameras import FARTHEST_CENTRE, LABEL_SIZE, POSE_SIZE, check_label
 
 LABEL_FILE = "dataset.json"
+MOST_CLASSES = 10_000  # beside cameras: each is a number of every label
 _TOLERANCE = 1e-3
 
 
@@ -64,6 +65,27 @@ def parse_classes(content: object, images: list[str], where: str) -> np.ndarray 
                 f"{where}: class of {name} is {_short(value)}, must be a whole number"
             )
     return _classes(classes, images, where)
+
+
+def count_classes(content: object, classes: np.ndarray, where: str) -> int:
+    """How many kinds of things there are: as the content of a dataset.json says,
+    `{"num_classes": number}`, or one more than the greatest of `classes` [N]. Raises DatasetError.
+    """
+    greatest = int(classes.max())
+    count = content.get("num_classes")
+    if count is None:
+        count = greatest + 1
+    elif type(count) is not int or count <= greatest:
+        raise DatasetError(
+            f"{where}: its num_classes is {_short(count)}, must be a whole number above its "
+            f"greatest class, {greatest}"
+        )
+    if count > MOST_CLASSES:
+        raise DatasetError(
+            f"{where}: has {count} classes, counted from 0 to the greatest; must be at most "
+            f"{MOST_CLASSES}"
+        )
+    return count
 
 
 def _extra(content: object, key: str, images: list[str], where: str, what: str) -> list | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch_utils import misc
 from torch_utils.ops import conv2d_gradfix, upfirdn2d
 from training import recomputation, schedules
+from training.cameras import split_label
 from training.dual_discriminator import filtered_resizing
 
 REG_TYPES = ("l1", "monotonic-detach", "monotonic-fixed")
@@ -25,9 +26,9 @@ class Batch(NamedTuple):
     """What one micro-batch of one phase sees. Images in [-1, 1]."""
 
     real_img: Tensor  # [N, 3, R, R]
-    real_c: Tensor  # [N, 25]
+    real_c: Tensor  # labels [N, 25 + K]: cameras, and classes where there are K
     gen_z: Tensor  # [N, z_dim]
-    gen_c: Tensor  # [N, 25]
+    gen_c: Tensor  # [N, 25 + K]
 
 
 class Term(NamedTuple):
@@ -69,7 +70,7 @@ class StyleGAN2Loss:
         gpc_reg_prob, gpc_reg_fade_kimg: pose swapping; None conditions on no camera.
         dual_discrimination: whether R1 covers the raw picture too.
         filter_mode: how real pictures are reduced to raw ones, see `filtered_resizing`.
-        conditional: whether D is told the cameras.
+        conditional: whether D is told the cameras; classes it is told where labels have them.
         recompute: what is computed again in G's backward pass, see `training.recomputation`.
     """
 
@@ -133,7 +134,7 @@ class StyleGAN2Loss:
         )
 
     def example(self, pictures: dict[str, Tensor], c: Tensor) -> list:
-        """What D would be called with for G's pictures and labels c [N, 25]."""
+        """What D would be called with for G's pictures and labels c."""
         return [pictures, self._told(c)]
 
     # -- The terms -------------------------------------------------------------------------------
@@ -217,10 +218,10 @@ class StyleGAN2Loss:
     def _latents(self, batch: Batch, moment: Moment, update_emas: bool = False) -> Tensor:
         """ws [N, num_ws, w_dim] of the batch; each picture may be told another one's camera."""
         z, c = batch.gen_z, batch.gen_c
-        condition = torch.zeros_like(c)
+        condition = without_camera(c)
         if moment.swapping_prob is not None:
             gate = torch.rand((c.shape[0], 1), device=c.device) < moment.swapping_prob
-            condition = torch.where(gate, c.roll(1, 0), c)
+            condition = with_swapped_cameras(c, gate)
         ws = self.G.mapping(z, condition, update_emas=update_emas)
         return self._mix_styles(ws, z, c)
 
@@ -261,16 +262,16 @@ class StyleGAN2Loss:
 
     def _told(self, c: Tensor) -> Tensor:
         """The labels as D gets to see them."""
-        return c if self.conditional else torch.zeros_like(c)
+        return c if self.conditional else without_camera(c)
 
     def _regularised_ws(self, batch: Batch, nimg: float, mix: bool) -> Tensor:
         """Latents for the density terms; here one gate swaps the cameras of the whole batch."""
         z, c = batch.gen_z, batch.gen_c
         probability = self.at(nimg).swapping_prob
-        condition = torch.zeros_like(c)
+        condition = without_camera(c)
         if probability is not None:
             gate = torch.rand([], device=c.device) < probability
-            condition = torch.where(gate, c.roll(1, 0), c)
+            condition = with_swapped_cameras(c, gate)
         ws = self.G.mapping(z, condition)
         return self._mix_styles(ws, z, c) if mix else ws
 
@@ -280,6 +281,19 @@ class StyleGAN2Loss:
         points = torch.cat([points, displace(points)], dim=1)
         sigma = self.G.sample_mixed(points, torch.randn_like(points), ws)["sigma"]
         return sigma[:, :count], sigma[:, count:]
+
+
+def without_camera(c: Tensor) -> Tensor:
+    """Labels with zeros in place of cameras; classes stay."""
+    camera, classes = split_label(c)
+    return torch.cat([torch.zeros_like(camera), classes], dim=1)
+
+
+def with_swapped_cameras(c: Tensor, gate: Tensor) -> Tensor:
+    """Labels with the camera of the row before where `gate`, [N, 1] or one for all, is True;
+    classes stay."""
+    camera, classes = split_label(c)
+    return torch.cat([torch.where(gate, camera.roll(1, 0), camera), classes], dim=1)
 
 
 def squared_gradients(logits: Tensor, images: Sequence[Tensor]) -> Tensor:

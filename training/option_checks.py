@@ -5,6 +5,7 @@ import re
 
 import dnnlib
 from torch_utils.ops import choice
+from training.cameras import LABEL_SIZE
 from training.loss import REG_TYPES
 from training.presets import GENERAL_SUPERRESOLUTION, SUPERRESOLUTION_MODULES, Preset
 from training.triplane import PLANE_RESOLUTION
@@ -84,8 +85,11 @@ def check_data(opts: dnnlib.EasyDict, training_set, preset: Preset) -> None:
     where = f"--data={opts.data}"
     if not training_set.has_labels:
         raise OptionError(f"{where}: has no cameras (dataset.json); training needs them")
-    if training_set.label_dim != 25:
-        raise OptionError(f"{where}: labels have {training_set.label_dim} numbers, a camera has 25")
+    size = training_set.label_dim
+    if opts.cond_classes and size <= LABEL_SIZE:
+        raise OptionError(f"{where}: has no classes beside its cameras, --cond_classes=True does")
+    if not opts.cond_classes and size != LABEL_SIZE:
+        raise OptionError(f"{where}: labels have {size} numbers, a camera has {LABEL_SIZE}")
     if training_set.num_channels != 3:
         raise OptionError(f"{where}: pictures need 3 channels, RGB")
     side = training_set.resolution

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+from training.cameras import LABEL_SIZE
 from training.loss import Batch
 from training.phases import Phase
 
@@ -21,11 +22,14 @@ SPARE = 0.1
 SPARE_CPU = 0.25
 
 
-def noise_batch(size: int, z_dim: int, resolution: int, device: torch.device) -> Batch:
-    """A micro-batch of noise, the same each time, seen by a camera in the middle of the scene."""
+def noise_batch(
+    size: int, z_dim: int, resolution: int, device: torch.device, c_dim: int = LABEL_SIZE
+) -> Batch:
+    """A micro-batch of noise, the same each time, seen by a camera in the middle of the scene; its
+    labels [size, c_dim] are of no class."""
     generator = torch.Generator(device).manual_seed(0)
     settings = dict(device=device, generator=generator)
-    camera = torch.zeros([size, 25], device=device)
+    camera = torch.zeros([size, c_dim], device=device)
     camera[:, [0, 5, 10, 15, 16, 20, 24]] = 1
     images = torch.rand([size, 3, resolution, resolution], **settings) * 2 - 1
     return Batch(images, camera, torch.randn([size, z_dim], **settings), camera)

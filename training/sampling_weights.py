@@ -23,9 +23,9 @@ def sampling_weights(training_set, rebalance: str | None) -> np.ndarray | None:
     if rebalance is None:
         return None
     if rebalance == "yaw":
-        if training_set.label_dim != LABEL_SIZE:
+        if not training_set.has_labels or training_set.has_onehot_labels:
             raise DatasetError(f"{training_set.name}: has no cameras, so nothing to rebalance")
-        return yaw_weights(training_set.all_labels())
+        return yaw_weights(training_set.all_labels()[:, :LABEL_SIZE])
     if rebalance != "weights":
         raise ValueError(f"rebalance is {rebalance!r}, must be None or one of {REBALANCE}")
     weights = training_set.all_weights()

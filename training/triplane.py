@@ -10,7 +10,7 @@ from torch import Tensor
 
 import dnnlib
 from torch_utils import persistence
-from training.cameras import Camera
+from training.cameras import LABEL_SIZE, Camera, split_label
 from training.networks_stylegan2 import FullyConnectedLayer, Generator
 from training.recomputation import run_drawing
 from training.views import FullView, View
@@ -75,10 +75,14 @@ class OSGDecoder(torch.nn.Module):
 class TriPlaneGenerator(torch.nn.Module):
     """z [N, z_dim], camera label c [N, 25] -> {'image', 'image_raw', 'image_depth'}.
 
+    With a greater `c_dim` labels are [N, c_dim]: a class, one-hot, follows the camera. Only the
+    mapping looks at it.
+
     `choices` of a class are entries of `rendering_kwargs` that say what is shown, the usual first.
     Where `superresolution_module` is None the rendering itself is the picture.
 
     Args:
+        c_dim: 25, or 25 and as many as there are classes.
         img_resolution: side of the final picture.
         img_channels: recorded only; pictures have 3 channels.
         sr_num_fp16_res: above 0, super-resolution runs in half precision on a GPU.
@@ -108,8 +112,11 @@ class TriPlaneGenerator(torch.nn.Module):
         **synthesis_kwargs,
     ):
         super().__init__()
-        if c_dim != 25:
-            raise ValueError(f"c_dim must be 25 (a camera label, see docs/cameras.md), not {c_dim}")
+        if c_dim < LABEL_SIZE:
+            raise ValueError(
+                f"c_dim must be {LABEL_SIZE} (a camera label, see docs/cameras.md), more for "
+                f"classes, not {c_dim}"
+            )
         rendering_kwargs = {} if rendering_kwargs is None else rendering_kwargs
         self.z_dim = z_dim
         self.c_dim = c_dim
@@ -127,6 +134,11 @@ class TriPlaneGenerator(torch.nn.Module):
         self.backbone = self._backbone(plane_resolution, mapping_kwargs or {}, synthesis_kwargs)
         self.superresolution = self._superresolution(sr_num_fp16_res, sr_kwargs or {})
         self.decoder = self._decoder()
+
+    @property
+    def class_dim(self) -> int:
+        """How many classes the labels tell apart; 0: labels are cameras alone."""
+        return self.c_dim - LABEL_SIZE
 
     @property
     def own_choices(self) -> Mapping[str, tuple[str, ...]]:
@@ -180,16 +192,27 @@ class TriPlaneGenerator(torch.nn.Module):
         truncation_cutoff: int | None = None,
         update_emas: bool = False,
     ) -> Tensor:
-        """z [N, z_dim], conditioning camera c [N, 25] -> ws [N, num_ws, w_dim]."""
+        """z [N, z_dim], conditioning label c [N, c_dim] -> ws [N, num_ws, w_dim]. A camera alone,
+        [N, 25], is of the class number `rendering_kwargs['class_index']`, usually 0."""
+        camera, classes = self._conditions(c)
         if self.rendering_kwargs["c_gen_conditioning_zero"]:
-            c = torch.zeros_like(c)
+            camera = torch.zeros_like(camera)
+        camera = camera * self.rendering_kwargs.get("c_scale", 0)
         return self.backbone.mapping(
             z,
-            c * self.rendering_kwargs.get("c_scale", 0),
+            torch.cat([camera, classes], dim=1),
             truncation_psi=truncation_psi,
             truncation_cutoff=truncation_cutoff,
             update_emas=update_emas,
         )
+
+    def _conditions(self, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Camera [N, 25] and class [N, class_dim] of labels, see `mapping`."""
+        camera, classes = split_label(c)
+        if classes.shape[1] == 0 and self.class_dim > 0:
+            classes = c.new_zeros(len(c), self.class_dim)
+            classes[:, self.rendering_kwargs.get("class_index", 0)] = 1
+        return camera, classes
 
     def planes(self, ws: Tensor, update_emas: bool = False, **synthesis_kwargs) -> Tensor:
         """ws [N, num_ws, w_dim] -> feature planes [N, 3, 32, H, W], float32."""
@@ -254,7 +277,7 @@ class TriPlaneGenerator(torch.nn.Module):
         chunk: int | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
-        """Renders what `planes` returned from cameras c [N, 25].
+        """Renders what `planes` returned from cameras c [N, 25 or more].
 
         Args:
             ws: [N, L, w_dim], for the super-resolution.
@@ -311,7 +334,8 @@ class TriPlaneGenerator(torch.nn.Module):
         chunk: int | None = None,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
-        """ws [N, num_ws, w_dim], rendering camera c [N, 25] -> pictures, nominally in [-1, 1].
+        """ws [N, num_ws, w_dim], rendering camera c [N, 25 or more] -> pictures, nominally in
+        [-1, 1].
 
         Args:
             neural_rendering_resolution: side h of the rendering; default `usual_side`.
@@ -388,7 +412,7 @@ class TriPlaneGenerator(torch.nn.Module):
         use_cached_backbone: bool = False,
         **synthesis_kwargs,
     ) -> dict[str, Tensor]:
-        """`mapping` and `synthesis` with one camera for conditioning and rendering."""
+        """`mapping` and `synthesis` with one label for conditioning and rendering."""
         ws = self.mapping(z, c, truncation_psi, truncation_cutoff, update_emas=update_emas)
         return self.synthesis(
             ws,

@@ -5,6 +5,7 @@ import pytest
 
 import train
 from dataset_preprocessing.procedural import make_dataset
+from tests.classes import add_classes
 from tests.option_effects import OTHER_DATA, ROWS, SNAPSHOT, changed_fields
 from tests.tiny_runs import Workshop
 from tests.write_options_table import PAGE, table
@@ -15,6 +16,7 @@ def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     for seed in range(2):
         make_dataset(folder / f"cars{seed}.zip", num_images=12, resolution=32, seed=seed)
+        add_classes(folder / f"cars{seed}.zip")
     return Workshop(tmp_path_factory.mktemp("runs"), folder / "cars0.zip")
 
 

@@ -66,6 +66,7 @@ NUMBERS = [
 ]
 BOOLEANS = [
     ("--cond", True),
+    ("--cond_classes", False),
     ("--mirror", False),
     ("--nobench", False),
     ("--tf32", False),
@@ -254,6 +255,7 @@ def test_required_options_of_published_presets(missing, cars, tmp_path):
         ("--metrics=fid", ["--metrics: ", "fid", "fid50k_full"]),
         ("--metrics=ppl2_wend", ["--metrics: ", "ppl2_wend"]),
         ("--reg-type=l1-alt", ["--reg_type=l1-alt"]),
+        ("--cond_classes=True", ["--data: ", 'dataset.json has no "classes", but classes']),
         ("--rebalance=weights", ["--data: cars: has no weights; dataset.json must have"]),
         ("--cfg=stylegan2", ["--cfg", "stylegan2", "ffhq"]),
         ("--kimg=0", ["--kimg"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.cameras import Z_UP, Camera, check_label, look_at, orbit_position
+from training.cameras import Z_UP, Camera, check_label, look_at, orbit_position, split_label
 from training.volumetric_rendering.ray_sampler import RaySampler
 
 
@@ -36,10 +36,16 @@ def test_label_round_trip(camera):
     assert torch.equal(again.intrinsics, camera.intrinsics)
     label = torch.randn(5, 25)
     assert torch.equal(Camera.from_label(label).label(), label)
+    with_class = torch.cat([label, torch.eye(5)], dim=1)
+    assert torch.equal(Camera.from_label(with_class).label(), label)
+    assert [part.tolist() for part in split_label(with_class)] == [
+        label.tolist(),
+        torch.eye(5).tolist(),
+    ]
 
 
 def test_wrong_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"\(4, 24\).*\[N, 25\]"):
+    with pytest.raises(ValueError, match=r"\(4, 24\).*\[N, 25\], or longer by a class"):
         Camera.from_label(torch.zeros(4, 24))
     with pytest.raises(ValueError, match="cam2world of shape"):
         Camera(torch.zeros(2, 4, 4), torch.zeros(1, 3, 3))

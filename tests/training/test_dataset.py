@@ -107,6 +107,77 @@ def test_classes_become_onehot(write):
     assert dataset.get_details(4).raw_label == 4
 
 
+def with_classes(files, classes, **more):
+    """The files of a dataset, its images of these classes."""
+    content = json.loads(files["dataset.json"])
+    names = [name for name, _ in content["labels"]]
+    content |= dict(classes=[list(pair) for pair in zip(names, classes, strict=True)], **more)
+    return {**files, "dataset.json": json.dumps(content).encode()}
+
+
+def test_classes_stand_behind_cameras(write):
+    path = write(with_classes(contents(), [2, 0, 1, 2, 2]))
+    plain = ImageFolderDataset(path, use_labels=True, xflip=True)
+    dataset = ImageFolderDataset(path, use_labels=True, use_classes=True, xflip=True)
+    assert dataset.label_shape == [28] and not dataset.has_onehot_labels
+    for i in range(10):  # the last five are mirrored: their cameras are, their classes are not
+        expected = [*plain[i][1].tolist(), *([0.0] * 3)]
+        expected[25 + [2, 0, 1, 2, 2][i % 5]] = 1.0
+        assert dataset[i][1].tolist() == expected == dataset.all_labels()[i].tolist()
+    assert not np.array_equal(dataset[1][1][:25], dataset[6][1][:25])
+    assert dataset.get_label_std().shape == (28,)
+    assert dataset.get_details(6).raw_label[25:].tolist() == [1, 0, 0]
+
+
+def test_classes_follow_the_choice_of_images(write):
+    path = write(with_classes(contents(), [0, 1, 2, 3, 4]))
+    dataset = ImageFolderDataset(path, use_labels=True, use_classes=True, max_size=3)
+    raw = [dataset.get_details(i).raw_idx for i in range(3)]
+    assert dataset.all_labels()[:, 25:].argmax(1).tolist() == raw
+    assert dataset.label_dim == 30
+
+
+def test_classes_without_labels_are_nothing(write):
+    dataset = ImageFolderDataset(write(contents()), use_classes=True)
+    assert dataset.label_dim == 0
+
+
+def test_the_number_of_classes_may_be_said(write):
+    path = write(with_classes(contents(), [2, 0, 1, 2, 2], num_classes=7))
+    dataset = ImageFolderDataset(path, use_labels=True, use_classes=True)
+    assert dataset.label_dim == 32 and dataset[0][1][25:].tolist() == [0, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "classes, more, match",
+    [
+        ([0, 1, 2, 1, 1.5], {}, "class of 00000/img00000004.png is 1.5, must be a whole number"),
+        ([0, 1, 2, 1, -1], {}, "class of 00000/img00000004.png is -1, must be 0 or more"),
+        ([0, 1, 2, 1, 12345], {}, "has 12346 classes, .* must be at most 10000"),
+        ([0, 1, 2, 1, 1], {"num_classes": 2}, "num_classes is 2, must be .* class, 2$"),
+        ([0, 1, 2, 1, 1], {"num_classes": "3"}, "num_classes is '3', must be a whole number"),
+        ([0, 1, 2, 1, 1], {"num_classes": True}, "num_classes is True, must be"),
+        ([0, 1, 2, 1, 1], {"num_classes": 10**9}, "has 1000000000 classes"),
+    ],
+)
+def test_bad_classes_are_named(write, classes, more, match):
+    path = write(with_classes(contents(), classes, **more))
+    expect_error(f"dataset.json.*{match}", path, use_labels=True, use_classes=True)
+
+
+def test_missing_classes_are_named(write):
+    match = 'dataset.json has no "classes", but classes are wanted'
+    expect_error(match, write(contents()), use_labels=True, use_classes=True)
+
+
+def test_classes_stand_beside_cameras_alone(write):
+    files = contents(labels=False)
+    labels = [[name, 0] for name in files]
+    files["dataset.json"] = json.dumps(dict(labels=labels, classes=labels)).encode()
+    match = "img00000000.png: its label is no camera of 25 numbers"
+    expect_error(match, write(files), use_labels=True, use_classes=True)
+
+
 def test_max_size_keeps_a_fixed_sorted_choice(write):
     path = write(contents(20))
     for seed in (0, 3):

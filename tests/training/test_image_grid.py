@@ -39,6 +39,16 @@ def test_rows_show_one_label_where_labels_repeat():
     assert all(len(set(row)) == 1 for row in rows.tolist()) and len(set(rows[:, 0])) == 2
 
 
+def test_rows_show_one_class_where_cameras_differ():
+    """The class stands behind the camera; without it each image would have a kind of its own."""
+    labels = np.random.RandomState(0).randn(20, 27)
+    labels[:, 25:] = np.eye(2)[np.arange(20) % 2]
+    _, chosen = image_grid.choose_images(FakeSet(labels), 4, 3)
+    rows = chosen[:, 25:].argmax(1).reshape(3, 4)
+    assert all(len(set(row)) == 1 for row in rows.tolist()) and len(set(rows[:, 0])) == 2
+    assert len({tuple(label) for label in chosen}) == 12
+
+
 def test_a_row_goes_on_where_the_group_ended():
     images, labels = image_grid.choose_images(FakeSet([[0], [1]] * 10), 4, 4)
     shown = images[:, 0, 0, 0].reshape(4, 4)

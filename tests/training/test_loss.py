@@ -1,6 +1,7 @@
 """The loss terms: every recorded number of one training step, and what each option changes."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from tests.recorded_draws import recorded_draws
 from training.augment import AUGMENT_PRESETS, AugmentPipe
 from training.dual_discriminator import DualDiscriminator
-from training.loss import Batch, StyleGAN2Loss
+from training.loss import Batch, StyleGAN2Loss, with_swapped_cameras, without_camera
 from training.triplane import TriPlaneGenerator
 
 RENDERING = dict(
@@ -243,6 +244,39 @@ def test_main_term_of_the_discriminator_moves_only_the_mean_latent(networks):
     moved = [k for k, v in G.state_dict().items() if not torch.equal(v, state[k])]
     assert moved == ["backbone.mapping.w_avg"]
     assert G.neural_rendering_resolution == resolution
+
+
+def test_swapping_moves_cameras_and_leaves_classes():
+    c, gate = torch.randn(4, 28), [True, False, True, False]
+    expected = [[*c[i - g, :25].tolist(), *c[i, 25:].tolist()] for i, g in enumerate(gate)]
+    assert with_swapped_cameras(c, torch.tensor(gate)[:, None]).tolist() == expected
+    expected = [[*c[i - 1, :25].tolist(), *c[i, 25:].tolist()] for i in range(4)]
+    assert with_swapped_cameras(c, torch.tensor(True)).tolist() == expected
+    assert without_camera(c).tolist() == [[*[0.0] * 25, *row[25:].tolist()] for row in c]
+    assert torch.equal(without_camera(c[:, :25]), torch.zeros(4, 25))
+
+
+@pytest.mark.parametrize("prob, shift", [(None, None), (0.0, 0), (1.0, 1)])
+def test_classes_are_told_whatever_is_told_of_cameras(prob, shift):
+    """To G in its main phase and in that of the regulariser, and to D."""
+
+    class Mapping(torch.nn.Linear):
+        rendering_kwargs: ClassVar[dict] = {}
+
+        def mapping(self, z, c, **kwargs):
+            told.append(c)
+            return torch.zeros(len(c), 2, 1)
+
+    told, G = [], Mapping(1, 1)
+    loss = StyleGAN2Loss(G, None, gpc_reg_prob=prob, gpc_reg_fade_kimg=0, conditional=False)
+    batch = Batch(None, None, torch.zeros(3, 1), torch.randn(3, 28))
+    loss._latents(batch, loss.at(0))
+    loss._regularised_ws(batch, 0, mix=False)
+    camera, classes = batch.gen_c[:, :25], batch.gen_c[:, 25:]
+    hidden = torch.cat([torch.zeros(3, 25), classes], dim=1)
+    expected = hidden if prob is None else torch.cat([camera.roll(shift, 0), classes], dim=1)
+    assert len(told) == 2 and all(torch.equal(c, expected) for c in told)
+    assert torch.equal(loss.example({}, batch.gen_c)[1], hidden)
 
 
 @contextmanager

@@ -150,6 +150,13 @@ def test_weights_of_a_dataset(folder):
     )
     with pytest.raises(DatasetError, match="has no weights; dataset.json must have"):
         sampling_weights(ImageFolderDataset(folder, use_labels=True), "weights")
+    named = json.loads((folder / "dataset.json").read_text())
+    named["classes"] = [[name, 4] for name, _ in named["labels"]]
+    (folder / "dataset.json").write_text(json.dumps(named))
+    plain, classed = (
+        ImageFolderDataset(folder, use_labels=True, use_classes=use) for use in (False, True)
+    )
+    assert np.array_equal(sampling_weights(classed, "yaw"), sampling_weights(plain, "yaw"))
     with pytest.raises(DatasetError, match="no cameras"):
         sampling_weights(ImageFolderDataset(folder), "yaw")
 

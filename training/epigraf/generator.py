@@ -20,7 +20,6 @@ from training.volumetric_rendering.options import RenderingOptions
 from training.volumetric_rendering.renderer import TriPlaneField, render_rays
 
 BACKGROUNDS = ("none", "plane", "sphere")
-LABEL_SIZE = 25
 PLANE_RESOLUTION = 512
 
 # Published planes lie in a world whose x, y and z are z, y and -x of the one that labels mean:
@@ -47,8 +46,6 @@ class EpigrafGenerator(TriPlaneGenerator):
     """z [N, z_dim], label c [N, 25] -> pictures rendered at their full resolution.
 
     `rendering_kwargs['layers']` says what is shown: 'all', the 'foreground' or the 'background'.
-    Labels may have `class_dim` numbers more, the class; without them it is the class number
-    `rendering_kwargs['class_index']`.
 
     Args:
         mapping_kwargs: options of `PoseMappingNetwork`; `camera_cond` shows poses to it.
@@ -56,7 +53,6 @@ class EpigrafGenerator(TriPlaneGenerator):
         background: what is behind the volume: 'none', a 'plane' (a picture) or a 'sphere' (a
             network around the scene).
         background_kwargs: options of `BackgroundINR`.
-        class_dim: size of the class label.
         plane_resolution: side of the planes.
         kwargs: those of `TriPlaneGenerator`, without super-resolution.
     """
@@ -83,7 +79,6 @@ class EpigrafGenerator(TriPlaneGenerator):
         decoder_kwargs: dict | None = None,
         background: str = "none",
         background_kwargs: dict | None = None,
-        class_dim: int = 0,
         plane_resolution: int = PLANE_RESOLUTION,
         conv_clamp: float | None = 256,
         num_fp16_res: int = 0,
@@ -93,7 +88,6 @@ class EpigrafGenerator(TriPlaneGenerator):
             raise ValueError(f"background is {background!r}; must be one of {BACKGROUNDS}")
         # Plain values may be set before a module is one; the constructor asks for the networks.
         self.background = background
-        self.class_dim = class_dim
         self._background_kwargs = dict(background_kwargs or {})
         self._decoder_kwargs = dict(decoder_kwargs or {})
         super().__init__(
@@ -143,11 +137,8 @@ class EpigrafGenerator(TriPlaneGenerator):
         truncation_cutoff: int | None = None,
         update_emas: bool = False,
     ) -> Tensor:
-        """z [N, z_dim], label c [N, 25 or 25 + class_dim] -> ws [N, num_ws, w_dim]."""
-        pose, class_label = c.tensor_split([LABEL_SIZE], dim=1)
-        if self.class_dim > 0 and class_label.shape[1] == 0:
-            index = self.rendering_kwargs.get("class_index", 0)
-            class_label = torch.eye(self.class_dim).to(c)[index].expand(len(c), -1)
+        """See `TriPlaneGenerator.mapping`."""
+        pose, class_label = self._conditions(c)
         return self.backbone.mapping(
             z,
             class_label,

@@ -11,16 +11,25 @@ import torch
 from torch import Tensor
 
 from training import schedules
+from training.cameras import split_label
 from training.epigraf.cameras import (
     CameraDistribution,
     angles_from_label,
     label_from_angles,
     sample_angles,
 )
-from training.epigraf.generator import LABEL_SIZE
 from training.epigraf.patches import PatchSampler
 from training.epigraf.schedules import density_noise
-from training.loss import Batch, Moment, StyleGAN2Loss, Term, blurred, scores, squared_gradients
+from training.loss import (
+    Batch,
+    Moment,
+    StyleGAN2Loss,
+    Term,
+    blurred,
+    scores,
+    squared_gradients,
+    with_swapped_cameras,
+)
 from training.views import PatchView, View
 
 
@@ -34,8 +43,6 @@ class EpigrafMoment(Moment):
 
 class EpigrafLoss(StyleGAN2Loss):
     """The terms `generator`, `discriminator` and `r1`, on patches.
-
-    Labels [N, 25 + class_dim] are a camera and a class.
 
     Args:
         G, D: an `EpigrafGenerator` and a `PatchDiscriminator`.
@@ -110,10 +117,10 @@ class EpigrafLoss(StyleGAN2Loss):
         """The batch with other cameras for the generated pictures, where they are distributed."""
         if self.cameras is None:
             return batch
-        c = batch.gen_c
-        angles = sample_angles(len(c), self.cameras, c.device)
-        pose = label_from_angles(angles, *self.lens)
-        return batch._replace(gen_c=torch.cat([pose, c[:, LABEL_SIZE:]], dim=1))
+        old, classes = split_label(batch.gen_c)
+        angles = sample_angles(len(old), self.cameras, old.device)
+        camera = label_from_angles(angles, *self.lens)
+        return batch._replace(gen_c=torch.cat([camera, classes], dim=1))
 
     def _view(self, count: int, moment: EpigrafMoment, device: torch.device) -> PatchView:
         if self.patches is None:
@@ -135,7 +142,7 @@ class EpigrafLoss(StyleGAN2Loss):
         picture = self.G.render(
             self.G.planes(ws, update_emas=update_emas),
             ws,
-            c[:, :LABEL_SIZE],
+            c,
             options=dict(self.G.rendering_kwargs, density_noise=moment.density_noise),
             recompute=self.recompute,
             view=view,
@@ -143,13 +150,13 @@ class EpigrafLoss(StyleGAN2Loss):
         return {"image": picture["image"], "view": view}
 
     def _latents(self, batch: Batch, moment: Moment, update_emas: bool = False) -> Tensor:
-        """As of `StyleGAN2Loss`; it is the pose alone that may be another picture's."""
+        """As of `StyleGAN2Loss`, but cameras that are not swapped are not hidden: G's mapping does
+        not look at them unless it is told to."""
         z, c = batch.gen_z, batch.gen_c
         condition = c
         if moment.swapping_prob is not None:
-            pose, class_label = c.tensor_split([LABEL_SIZE], dim=1)
             gate = torch.rand((len(c), 1), device=c.device) < moment.swapping_prob
-            condition = torch.cat([torch.where(gate, pose.roll(1, 0), pose), class_label], dim=1)
+            condition = with_swapped_cameras(c, gate)
         ws = self.G.mapping(z, condition, update_emas=update_emas)
         return self._mix_styles(ws, z, condition)
 
@@ -166,6 +173,6 @@ class EpigrafLoss(StyleGAN2Loss):
     def _told_of(self, images: dict, c: Tensor) -> list:
         """D's arguments: patches, classes, angles, scales and offsets."""
         view = images["view"]
-        pose, class_label = self._told(c).tensor_split([LABEL_SIZE], dim=1)
-        angles = angles_from_label(pose)
+        camera, class_label = split_label(self._told(c))
+        angles = angles_from_label(camera)
         return [{"image": images["image"]}, class_label, angles, view.scales, view.offsets]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import dnnlib
+from training.cameras import LABEL_SIZE
 from training.eg3d_method import adam
 from training.epigraf.cameras import CameraDistribution, check_frustum
 from training.epigraf.generator import PLANE_RESOLUTION
@@ -131,7 +132,7 @@ def settings(opts: dnnlib.EasyDict, preset: Preset, training_set) -> dict[str, A
     radius = _radius(training_set)
     return dict(
         G_kwargs=_generator(opts, preset, training_set.resolution, radius),
-        D_kwargs=_discriminator(opts, preset, training_set.resolution),
+        D_kwargs=_discriminator(opts, preset, training_set),
         G_opt_kwargs=adam(opts.glr),
         D_opt_kwargs=adam(opts.dlr),
         G_reg_interval=None,
@@ -187,8 +188,8 @@ def _generator(opts, preset: Preset, resolution: int, radius: float) -> dict[str
     )
 
 
-def _discriminator(opts, preset: Preset, resolution: int) -> dict[str, Any]:
-    base = opts.cbase // 2
+def _discriminator(opts, preset: Preset, training_set) -> dict[str, Any]:
+    base, resolution = opts.cbase // 2, training_set.resolution
     epilogue = dict(mbstd_group_size=opts.mbstd_group)
     if preset.std_of_every_channel:
         epilogue["mbstd_num_channels"] = block_channels(4, base, opts.cmax)
@@ -199,7 +200,7 @@ def _discriminator(opts, preset: Preset, resolution: int) -> dict[str, Any]:
     )
     return dict(
         class_name="training.epigraf.discriminator.PatchDiscriminator",
-        c_dim=0,
+        c_dim=training_set.label_dim - LABEL_SIZE,  # classes; cameras are angles to it
         img_resolution=opts.patch_resolution,
         num_additional_start_blocks=int(math.log2(resolution / opts.patch_resolution)),
         channel_base=base,

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from training.cameras import LABEL_SIZE
 from training.epigraf.generator import published_keys
 from training.network_record import NetworkRecord, RecordError
 
@@ -85,7 +86,7 @@ def generator(record: NetworkRecord) -> NetworkRecord:
     rendering = _rendering(cfg, background)
     kwargs = dict(
         z_dim=given["z_dim"],
-        c_dim=25,
+        c_dim=LABEL_SIZE + given["c_dim"],
         w_dim=given["w_dim"],
         img_resolution=given["img_resolution"],
         img_channels=given.get("img_channels", 3),
@@ -94,7 +95,6 @@ def generator(record: NetworkRecord) -> NetworkRecord:
         decoder_kwargs=_decoder(cfg, record.tensors),
         background=background,
         background_kwargs=_background(cfg) if background == "sphere" else {},
-        class_dim=given["c_dim"],
         plane_resolution=_largest(record.tensors, _DECODER),
         **_widths(given, cfg, fmaps=1.0),
         conv_clamp=given.get("conv_clamp", 256),

@@ -30,7 +30,7 @@ def test_presets_are_named():
 def test_its_own_rendering_options_are_read():
     source = inspect.getsource(generator)
     keys = [name for name in ROWS if not name.startswith("--")]
-    assert len(keys) == 4
+    assert len(keys) == 3
     for name in keys:
         default = ROWS[name]["default"]
         text = f'"{default}"' if default == "all" else default

@@ -32,7 +32,7 @@ BACKGROUNDS = {
     "generator_bg_sphere": dict(
         background="sphere",
         background_kwargs=dict(channel_base=96, channel_max=20),
-        class_dim=3,
+        c_dim=28,
     ),
 }
 # Float32 itself leaves about 2e-5 with the sphere: its code has octaves up to 32 pi.
@@ -46,7 +46,6 @@ def make(name, **kwargs):
     rendering |= dict(background_steps=6)
     return EpigrafGenerator(
         z_dim=32,
-        c_dim=25,
         w_dim=32,
         img_resolution=64,
         img_channels=3,
@@ -55,7 +54,7 @@ def make(name, **kwargs):
         channel_max=16,
         mapping_kwargs=dict(num_layers=2, camera_cond=sphere, mean_camera_pose=[0, math.pi / 2, 0]),
         rendering_kwargs=dict(rendering, **kwargs),
-        **options,
+        **{"c_dim": 25, **options},
     )
 
 

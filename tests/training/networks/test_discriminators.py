@@ -49,9 +49,9 @@ LOGITS = {
 }
 
 
-def small(cls=DualDiscriminator, resolution=16, **options):
+def small(cls=DualDiscriminator, resolution=16, c_dim=25, **options):
     widths = dict(channel_base=64, channel_max=8, epilogue_kwargs=dict(mbstd_group_size=2))
-    return cls(25, resolution, 3, **{**widths, **options}).eval()
+    return cls(c_dim, resolution, 3, **{**widths, **options}).eval()
 
 
 def pictures(n=4, resolution=16, raw=8):
@@ -240,6 +240,15 @@ def test_size_of_the_label_noise(monkeypatch):
     monkeypatch.setattr(torch, "randn_like", lambda x: torch.full_like(x, 2.0))
     network(inputs, c)
     torch.testing.assert_close(seen[0], c + c.std(dim=0))
+
+
+def test_noise_is_on_cameras_and_not_on_classes():
+    c = torch.cat([torch.randn(4, 25), torch.eye(3)[[0, 1, 2, 0]]], dim=1)
+    network, seen = small(c_dim=28, disc_c_noise=0.5), []
+    network.mapping.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    network(pictures(), c)
+    assert torch.equal(seen[0][:, 25:], c[:, 25:])
+    assert (seen[0][:, :25] != c[:, :25]).all()
 
 
 @pytest.mark.parametrize("cls", [DummyDualDiscriminator, SingleDiscriminator])
