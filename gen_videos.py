@@ -18,6 +18,7 @@ from eg3d.command_line import (
     one_line_errors,
     open_model,
     shared_options,
+    side_by_side,
 )
 from eg3d.files import make_folder
 from eg3d.shape_files import FORMATS
@@ -29,7 +30,7 @@ PUBLISHED_FOCALS = {"FFHQ": 4.2647, "AFHQ": 4.2647, "Shapenet": 1.7074}
 
 
 @click.command(context_settings=CONTEXT)
-@shared_options(default_samples=2.0)
+@shared_options(default_samples=2.0, both_branches=True)
 @click.option(
     "--grid", type=GridSize(), default=(1, 1), help="Columns and rows of cells.  [default: 1x1]"
 )
@@ -142,11 +143,13 @@ def main(**options):
     model, style = open_model(opts)
     if opts.cfg:
         model = _with_focal(model, PUBLISHED_FOCALS[opts.cfg])
+    models = side_by_side(model, opts)
     name, camera = _camera_path(opts, model, count)
     name = "interpolation" if keyframes > 1 else name
     for stem, seeds in videos.items():
-        takes = latent_paths.takes(model, style, seeds, camera, opts.interpolation)
-        _write(opts, model, style, takes, opts.outdir / (stem or name), count)
+        # Scenes of the last one have what any of them shows.
+        takes = latent_paths.takes(models[-1], style, seeds, camera, opts.interpolation)
+        _write(opts, models, style, takes, opts.outdir / (stem or name), count)
 
 
 def _check_combination(opts):
@@ -194,7 +197,8 @@ def _camera_path(opts, model, count):
     return name, trajectories.named(model, name, count, opts.elevation, opts.up)
 
 
-def _write(opts, model, style, takes, stem, count):
+def _write(opts, models, style, takes, stem, count):
+    model, *beside = models
     path = stem if opts.ending == "png" else stem.with_name(f"{stem.name}.{opts.ending}")
     video.check(path, opts.fps)
     make_folder(opts.outdir)
@@ -202,7 +206,7 @@ def _write(opts, model, style, takes, stem, count):
         ending = (opts.shape_format or "ply").removeprefix(".")
         takes = filming.with_shapes(takes, stem, opts.shape_res or 512, ending, opts.up or "y")
     panels = opts.vis or (opts.image_mode.removeprefix("image_"),)
-    frames = (filming.picture(model, style, *take, opts.grid, panels) for take in takes)
+    frames = (filming.picture(model, style, *take, opts.grid, panels, beside) for take in takes)
     strip = opts.strip or 0
     shown = []
     frames = generate.keeping(frames, [i * count // strip for i in range(strip)], shown)

@@ -30,6 +30,7 @@ __all__ = [
     "ops_option",
     "shared_options",
     "showing",
+    "side_by_side",
     "without_effect",
 ]
 
@@ -81,30 +82,47 @@ bf16_option = click.option(
     help="Convolutions in bfloat16 on a CPU that has it: faster, colours off by about 1 in 255.",
 )
 
-_CHOICES = [
-    click.option(
+_BOTH = "both"  # branches side by side, where a command can show that
+
+
+def _choices(both: bool = False) -> list[Callable]:
+    branch = click.option(
         "--branch",
-        type=click.Choice(["2d", "3d", "detail"]),
-        help="Which branch of a model with two.  [default: the model's, 2d]",
-    ),
-    click.option(
+        type=click.Choice(["2d", "3d", "detail", *[_BOTH] * both]),
+        help="Which branch of a model with two"
+        + ", or 2d beside 3d" * both
+        + ".  [default: the model's, 2d]",
+    )
+    layers = click.option(
         "--layers",
         type=click.Choice(["all", "foreground", "background"]),
         help="Of a model with a background.  [default: the model's, all]",
-    ),
-]
+    )
+    return [branch, layers]
 
 
 def choice_options(function: Callable) -> Callable:
     """Decorator: the options that say what a model shows that leaves a choice."""
-    for option in reversed(_CHOICES):
+    for option in reversed(_choices()):
         function = option(function)
     return function
 
 
 def showing(model: Model, options: Mapping[str, Any]) -> Model:
-    """The model that shows what the options of `choice_options` ask for. Raises InputError."""
-    return model.showing(**{name: options[name] for name in ("branch", "layers")})
+    """The model that shows what the options of `choice_options` ask for, but for both branches:
+    see `side_by_side`. Raises InputError."""
+    asked = {name: options[name] for name in ("branch", "layers")}
+    return model.showing(**{k: None if v == _BOTH else v for k, v in asked.items()})
+
+
+def side_by_side(model: Model, options: Mapping[str, Any]) -> list[Model]:
+    """The model, or with --branch=both as what shows its 2D and what shows its 3D branch. Raises
+    InputError where it has no branches."""
+    if options["branch"] != _BOTH:
+        return [model]
+    if "branch" not in model.choices:
+        raise InputError(f"--branch={_BOTH}: this model leaves no choice of branch; leave it out")
+    return [model.showing(branch=branch) for branch in ("2d", "3d")]
 
 
 _SHARED = [
@@ -181,7 +199,6 @@ _SHARED = [
         type=click.Choice(["y", "z"]),
         help="Axis of the model's world that points up.  [default: y]",
     ),
-    *_CHOICES,
     click.option("--device", help="Such as cpu or cuda:1.  [default: a GPU if there is one]"),
     ops_option,
     bf16_option,
@@ -193,11 +210,13 @@ _SHARED = [
 ]
 
 
-def shared_options(default_samples: float, many_mixed: bool = False) -> Callable:
+def shared_options(
+    default_samples: float, many_mixed: bool = False, both_branches: bool = False
+) -> Callable:
     """Decorator with the options of all generating commands.
 
-    These differ in the samples, and in whether --mix takes several seeds. `seeds` are the numbers
-    of the latents where these come from a file.
+    These differ in the samples, in whether --mix takes several seeds, and in whether --branch takes
+    both. `seeds` are the numbers of the latents where these come from a file.
     """
     samples = click.option(
         "--sample-mult",
@@ -222,7 +241,7 @@ def shared_options(default_samples: float, many_mixed: bool = False) -> Callable
                 options["seeds"] = list(range(len(options["projected_w"])))
             return function(**options)
 
-        for option in reversed([*_SHARED, mix, samples]):
+        for option in reversed([*_SHARED, *_choices(both_branches), mix, samples]):
             with_seeds = option(with_seeds)
         return with_seeds
 

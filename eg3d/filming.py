@@ -28,14 +28,17 @@ def picture(
     camera: Camera,
     grid: tuple[int, int],
     panels: Sequence[str] = ("image",),
+    beside: Sequence[Model] = (),
 ) -> np.ndarray:
     """All scenes as a grid (columns, rows) from one camera, N = 1; uint8 [H, W, 3].
 
     Several panels (`eg3d.generate.PANELS`) are grids side by side, of the size of the largest.
+    Those of models `beside`, which show the same scenes otherwise, follow.
     """
-    model = following(model, camera)
-    rendering = style.rendering(replace(scene, generator=model.generator), camera)
-    shown = [generate.pixels(model, rendering, camera, panel) for panel in panels]
+    shown = []
+    for seen in (following(each, camera) for each in (model, *beside)):
+        rendering = style.rendering(replace(scene, generator=seen.generator), camera)
+        shown += [generate.pixels(seen, rendering, camera, panel) for panel in panels]
     side = max(len(cells[0]) for cells in shown)
     return np.concatenate([pictures.tile(_enlarged(cells, side), *grid) for cells in shown], axis=1)
 

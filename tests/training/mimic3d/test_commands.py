@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 import calc_metrics
 import gen_samples
+import gen_videos
 from eg3d import generate, invert_command, scene
 from eg3d.errors import InputError
 from eg3d.model import Model
@@ -21,6 +22,7 @@ from metrics.fixed_views import fixed_views
 from metrics.options import MetricOptions
 from metrics.provenance import computed
 from metrics.samples import latents
+from tests.tiny import tiny_generator
 from training.snapshots import save_snapshot
 from training.volumetric_rendering.draws import FixedDraws
 
@@ -125,6 +127,41 @@ def test_pictures_of_the_command(model, tmp_path):
     assert difference.max() <= 1 and not np.array_equal(pictures[""], pictures["--branch=3d"])
     refused = CliRunner().invoke(gen_samples.main, [*line, "--layers=background"])
     assert refused.exit_code == 1 and "leaves no choice of layers" in refused.output
+
+
+@pytest.mark.parametrize("vis", [["image"], ["depth", "raw"]])
+def test_video_of_both_branches(model, tmp_path, vis):
+    """The panels of the 2D branch, then those of the 3D branch."""
+    path = tmp_path / "network.pkl"
+    save_snapshot(path, {}, G=None, D=None, G_ema=model.generator)
+    line = [f"--network={path}", "--seeds=1", "--frames=1", "--format=png", "--sample-mult=0.4"]
+    line += ["--path=front", "--device=cpu", f"--vis={','.join(vis)}"]
+    frames = {}
+    for branch in ("2d", "3d", "both"):
+        options = [f"--outdir={tmp_path / branch}", f"--branch={branch}"]
+        done = CliRunner().invoke(gen_videos.main, [*line, *options])
+        assert done.exit_code == 0, done.output
+        (frame,) = (tmp_path / branch / "front").iterdir()
+        frames[branch] = np.array(PIL.Image.open(frame)).astype(int)
+    assert frames["3d"].shape == (128, 128 * len(vis), 3)
+    two, three = np.split(frames["both"], 2, axis=1)
+    assert np.abs(three - frames["3d"]).max() <= 1
+    if vis == ["image"]:
+        assert np.abs(two - frames["2d"]).max() <= 1 and np.abs(two - three).max() > 10
+    else:  # panels of 64 pixels, enlarged
+        blocks = two.reshape(64, 2, -1, 2, 3).mean((1, 3))
+        assert np.abs(blocks[1:-1, 1:63] - frames["2d"][1:-1, 1:63]).mean() < 4
+
+
+def test_models_without_branches_have_none_to_show_side_by_side(tmp_path):
+    path = tmp_path / "network.pkl"
+    save_snapshot(path, {}, G=None, D=None, G_ema=tiny_generator())
+    line = [f"--network={path}", "--seeds=1", f"--outdir={tmp_path / 'out'}", "--branch=both"]
+    done = CliRunner().invoke(gen_videos.main, [*line, "--device=cpu"])
+    assert done.exit_code == 1 and not (tmp_path / "out").exists()
+    message = "Error: --branch=both: this model leaves no choice of branch; leave it out"
+    assert done.output.splitlines() == [message]
+    assert CliRunner().invoke(gen_samples.main, line).exit_code == 2
 
 
 def test_metrics_and_inversion_are_given_the_branch(model, tmp_path, monkeypatch):
