@@ -21,6 +21,7 @@ from eg3d.command_line import (
     side_by_side,
 )
 from eg3d.files import make_folder
+from eg3d.recorded import RecordedRenderings
 from eg3d.shape_files import FORMATS
 
 # The published scripts write shape formats with a dot.
@@ -107,6 +108,13 @@ PUBLISHED_FOCALS = {"FFHQ": 4.2647, "AFHQ": 4.2647, "Shapenet": 1.7074}
     metavar="N",
     help="Also write N evenly spaced frames side by side as a PNG.",
 )
+@click.option(
+    "--cuda-graphs",
+    type=bool,
+    default=False,
+    show_default=True,
+    help="On a GPU, record how a frame is rendered and repeat it.",
+)
 @click.option("--shapes", type=bool, default=False, help="Also write the shape of each new scene.")
 @click.option("--shape-res", type=click.IntRange(min=2), help="Points a side.  [default: 512]")
 @click.option(
@@ -141,6 +149,8 @@ def main(**options):
         raise click.UsageError(f"--strip={opts.strip}: there are only {count} frames")
 
     model, style = open_model(opts)
+    if opts.cuda_graphs:
+        style = replace(style, repeat=RecordedRenderings())
     if opts.cfg:
         model = _with_focal(model, PUBLISHED_FOCALS[opts.cfg])
     models = side_by_side(model, opts)

@@ -10,6 +10,7 @@ import torch
 from eg3d import latents, pictures
 from eg3d.errors import InputError
 from eg3d.model import Model
+from eg3d.recorded import RecordedRenderings
 from eg3d.scene import Rendering, Scene
 from training.cameras import Camera
 from training.surfaces import normal_picture
@@ -37,6 +38,7 @@ class Style:
     multiple of the model's samples along a ray. noise_mode: of the backbone. jitter: positions of
     the samples, 'fixed' in the middle of their intervals or 'random' as in training. mix: layers
     from other seeds. projected: latents ws [N, L or 1, w_dim]; seeds are then their numbers.
+    repeat: renders in place of the scenes where positions are fixed.
     """
 
     psi: float = 1.0
@@ -47,6 +49,7 @@ class Style:
     jitter: str = "fixed"
     mix: Mix | None = None
     projected: torch.Tensor | None = None
+    repeat: RecordedRenderings | None = None
 
     def check(self, model: Model) -> None:
         """Raises InputError for what does not go with the model."""
@@ -96,6 +99,8 @@ class Style:
     def rendering(self, scene: Scene, camera: Camera) -> Rendering:
         """Scenes from cameras as of `Scene.render`."""
         samples = None if self.samples == 1 else self.samples
+        if self.repeat is not None and self.jitter == "fixed":
+            return self.repeat(scene, camera, self.resolution, samples)
         draws = RandomDraws() if self.jitter == "random" else FixedDraws()
         return scene.render(camera, self.resolution, samples, draws)
 

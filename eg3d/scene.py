@@ -113,28 +113,8 @@ class Scene:
             chunk: views rendered at a time, default as memory allows. `GivenDraws` with a number
                 for each ray need chunk=N.
         """
-        count = self._views(camera)
-        options = _with_samples(self.generator.rendering_kwargs, samples)
-        side = resolution or self.generator.usual_side(options)
-        rays = rays_at_once(options, _POINTS_AT_ONCE)
-        chunk = chunk or max(rays // side**2, 1)
-        rays = None if rays >= side**2 else rays
-        label = camera.label().to(self.planes).expand(count, -1)
-        planes = self.complete(options).planes
-        planes = planes.expand(count, *planes.shape[1:])
-        ws = self.ws.expand(count, *self.ws.shape[1:])
-        draws = FixedDraws() if draws is None else draws
-        parts = []
-        for start in range(0, count, chunk):
-            part = slice(start, start + chunk)
-            out = self.generator.render(
-                planes[part], ws[part], label[part], side, draws, options, chunk=rays
-            )
-            parts.append(_rendering(out, Camera.from_label(label[part])))
-        if len(parts) == 1:
-            return parts[0]
-        each = ((getattr(part, field.name) for part in parts) for field in fields(Rendering))
-        return Rendering(*(torch.cat(tuple(tensors)) for tensors in each))
+        self.check(camera)
+        return render_views(self, camera, resolution, samples, draws, chunk)
 
     @property
     def field(self) -> TriPlaneField:
@@ -192,7 +172,9 @@ class Scene:
         parts = [field(part, None, name == "rgb")[name] for part in points.split(most, dim=1)]
         return torch.cat(parts, dim=1)
 
-    def _views(self, camera: Camera) -> int:
+    def check(self, camera: Camera) -> None:
+        """Raises ValueError where numbers of scenes and cameras do not go together, InputError
+        where a camera's numbers are not finite."""
         scenes, cameras = len(self), len(camera)
         if cameras == 0 or (scenes != cameras and 1 not in (scenes, cameras)):
             raise ValueError(
@@ -200,7 +182,39 @@ class Scene:
             )
         if not camera.label().isfinite().all():
             raise InputError("camera: its numbers are not all finite")
-        return max(scenes, cameras)
+
+
+def render_views(
+    scene: Scene,
+    camera: Camera,
+    resolution: int | None = None,
+    samples: Samples = None,
+    draws: Draws | None = None,
+    chunk: int | None = None,
+) -> Rendering:
+    """`Scene.render` without its check, which waits for a GPU."""
+    count = max(len(scene), len(camera))
+    options = _with_samples(scene.generator.rendering_kwargs, samples)
+    side = resolution or scene.generator.usual_side(options)
+    rays = rays_at_once(options, _POINTS_AT_ONCE)
+    chunk = chunk or max(rays // side**2, 1)
+    rays = None if rays >= side**2 else rays
+    label = camera.label().to(scene.planes).expand(count, -1)
+    planes = scene.complete(options).planes
+    planes = planes.expand(count, *planes.shape[1:])
+    ws = scene.ws.expand(count, *scene.ws.shape[1:])
+    draws = FixedDraws() if draws is None else draws
+    parts = []
+    for start in range(0, count, chunk):
+        part = slice(start, start + chunk)
+        out = scene.generator.render(
+            planes[part], ws[part], label[part], side, draws, options, chunk=rays
+        )
+        parts.append(_rendering(out, Camera.from_label(label[part])))
+    if len(parts) == 1:
+        return parts[0]
+    each = ((getattr(part, field.name) for part in parts) for field in fields(Rendering))
+    return Rendering(*(torch.cat(tuple(tensors)) for tensors in each))
 
 
 def _rendering(out: dict[str, torch.Tensor], camera: Camera) -> Rendering:

@@ -87,6 +87,10 @@ def test_video_of_a_grid(made, model):
         assert int(np.argmin(errors)) == index and errors[index] < 12
 
 
+def test_recordings_are_for_gpus_and_change_no_frame(strip):
+    assert np.array_equal(strip("--cuda-graphs=True"), strip())
+
+
 def test_published_command(made, model):
     """As published videos are made: from seed to seed on the published path, 60 frames a second."""
     folder = made(
