@@ -4,12 +4,14 @@ import itertools
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tests.tape import Tape
 from tests.tiny import tiny_discriminator, tiny_generator
 from torch_utils.graphs import cuda_recorder
 from training.cameras import look_at
-from training.loss import StyleGAN2Loss
+from training.loss import Batch, StyleGAN2Loss
 from training.micro_batches import Reals, draw_batches
 from training.phase_graphs import PLAIN_FIRST, PhaseGraphs
 from training.phases import Findings, add_gradients, make_phases, run_phase
@@ -89,6 +91,40 @@ def test_while_schedules_move_everything_is_plain():
     assert not moving.tape.lengths and not moving.said
     plain = Training(gpc_reg_fade_kimg=8).run(8)
     assert all(torch.equal(a, b) for a, b in zip(plain.tensors(), moving.tensors(), strict=True))
+
+
+class FromHost(TorchDispatchMode):
+    """Counts operators that a GPU would have to be sent numbers for: they read tensors of a CPU and
+    give others. A number alone, such as that of a product, goes with the launch."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        read, made = (
+            {x.device.type for x in tree_leaves(tree) if isinstance(x, torch.Tensor) and x.ndim}
+            for tree in (args, out)
+        )
+        self.count += "cpu" in read and "meta" in made
+        return out
+
+
+def test_phases_take_nothing_from_the_host():
+    """Where a GPU would be there is the device without values, which cannot be waited for. While a
+    blur fades it is sent; then nothing is recorded."""
+    for blur in (0, 4):
+        training = Training("meta", blur_init_sigma=blur, blur_fade_kimg=1)
+        sizes = (2, 3, 32, 32), (2, 25), (2, 8), (2, 25)
+        batch = Batch(*(torch.empty(size, device="meta") for size in sizes))
+        counts = []
+        for phase in training.phases:
+            phase.requires_grad_(True)
+            add_gradients(phase, batch, 0)  # makes constants
+            with FromHost() as seen:
+                add_gradients(phase, batch, 0)
+            phase.requires_grad_(False)
+            counts.append(seen.count)
+        assert (max(counts) > 0) == (blur > 0)
 
 
 def one_phase(monkeypatch, work, moments=None):
