@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.common import faces_512, machine, table, timed, write_json
 from benchmarks.generator_cpu import face_camera
+from eg3d.model import Model
 from torch_utils.memory_count import LiveBytes
 from training.cameras import Camera
 from training.mimic3d.generator import DualTriPlaneGenerator
@@ -51,17 +52,15 @@ def both_branches_512(seed: int = 0) -> DualTriPlaneGenerator:
     return generator.eval().requires_grad_(False)
 
 
-def parts(
-    generator: TriPlaneGenerator, name: str, options: dict, chunk: int
-) -> dict[str, Callable[[], object]]:
-    """The parts of a picture by these rendering options, and the whole of it, as functions.
+def parts(generator: TriPlaneGenerator, name: str, chunk: int) -> dict[str, Callable[[], object]]:
+    """The parts of a picture of what a generator shows, and the whole of it, as functions.
 
     chunk: rays that are rendered at a time.
     """
     c = face_camera()
     ws = generator.mapping(torch.randn(1, generator.z_dim), c)
     planes = generator.planes(ws, noise_mode="const")
-    side = generator.usual_side(options)
+    side = generator.usual_side()
     rays = FullView(side).rays(Camera.from_label(c))
     features = torch.randn(1, 32, side, side)
 
@@ -69,14 +68,14 @@ def parts(
         return generator.planes(ws, noise_mode="const")
 
     def renderer():
-        return generator.march(planes, *rays, options, FixedDraws(), chunk)
+        return generator.march(planes, *rays, None, FixedDraws(), chunk)
 
     def superresolution():
         return generator.superresolution(features[:, :3].clone(), features, ws, noise_mode="none")
 
     def picture():
-        own = dict(options=options, chunk=chunk, noise_mode="const")
-        return generator.render(backbone(), ws, c, draws=FixedDraws(), **own)["image"]
+        own = dict(draws=FixedDraws(), chunk=chunk, noise_mode="const")
+        return generator.render(backbone(), ws, c, **own)["image"]
 
     functions = {"planes": backbone, "renderer": renderer}
     if side < generator.img_resolution:
@@ -96,9 +95,10 @@ def measure(
     eg3d: TriPlaneGenerator, mimic3d: DualTriPlaneGenerator, chunk: int, repeats: int
 ) -> list[dict]:
     """Rows of MB and of the shortest seconds of the parts of both branches and of EG3D."""
-    functions = parts(eg3d, "EG3D", dict(eg3d.rendering_kwargs), chunk)
+    functions = parts(eg3d, "EG3D", chunk)
     for branch in BRANCHES:
-        functions |= parts(mimic3d, f"Mimic3D {branch}", mimic3d.of_branch(branch), chunk)
+        shown = Model.of(mimic3d).showing(branch=branch).generator
+        functions |= parts(shown, f"Mimic3D {branch}", chunk)
     memory = {name: megabytes(function) for name, function in functions.items()}
     # Those calls were the warm-up.
     seconds = timed(functions, repeats, warmup=0)

@@ -53,12 +53,16 @@ def mimic3d():
     return tiny(branches.DualTriPlaneGenerator)
 
 
+def showing(generator, branch):
+    return branches.Model.of(generator).showing(branch=branch).generator
+
+
 @torch.no_grad()
 def test_pictures_are_the_generators_own():
     G, c = mimic3d(), branches.face_camera()
     for branch, side in (("2d", 64), ("3d", 128)):
         torch.manual_seed(1)
-        functions = branches.parts(G, branch, G.of_branch(branch), chunk=1000)
+        functions = branches.parts(showing(G, branch), branch, chunk=1000)
         torch.manual_seed(1)
         ws = G.mapping(torch.randn(1, G.z_dim), c)
         coarse = ("3d", "2d").index(branch)
@@ -83,10 +87,10 @@ def test_memory_is_that_of_tensors_at_once():
 
 @torch.no_grad()
 def test_smaller_chunks_take_less():
-    G = mimic3d()
+    G = showing(mimic3d(), "3d")
     sizes = []
     for chunk in (1024, 128**2):
-        part = branches.parts(G, "3d", G.of_branch("3d"), chunk)["3d, 128: renderer"]
+        part = branches.parts(G, "3d", chunk)["3d, 128: renderer"]
         sizes.append(branches.megabytes(part))
     assert sizes[0] < sizes[1]
 
@@ -102,3 +106,13 @@ def test_the_command_has_all_parts(monkeypatch, tmp_path):
     assert all(row["seconds"] > 0 for row in rows.values())
     for name in ("EG3D, 64", "Mimic3D 2d, 64", "Mimic3D 3d, 128"):
         assert rows[f"{name}: picture"]["MB"] >= rows[f"{name}: planes"]["MB"]
+
+
+@torch.no_grad()
+def test_planes_of_the_2d_branch_take_less():
+    G = mimic3d()
+    flat, full = (
+        branches.megabytes(branches.parts(showing(G, b), b, 1000)[f"{b}, {side}: planes"])
+        for b, side in (("2d", 64), ("3d", 128))
+    )
+    assert flat < full
