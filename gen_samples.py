@@ -16,7 +16,6 @@ from eg3d.command_line import (
     one_line_errors,
     open_model,
     shared_options,
-    without_effect,
 )
 from eg3d.errors import InputError
 from eg3d.files import make_folder
@@ -89,7 +88,6 @@ _PUBLISHED_FORMATS = ("mrc", "ply")
     type=click.FloatRange(0, 0.5, max_open=True),
     help="Share of the side to leave empty at each face.  [default: the model's, else 30/256]",
 )
-@without_effect("--class", "models are conditioned on cameras, not classes", type=int)
 @one_line_errors
 @torch.inference_mode()
 def main(**options):

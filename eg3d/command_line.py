@@ -38,6 +38,9 @@ __all__ = [
 CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "max_content_width": 100}
 
 
+_SEEDS_SAID = 8  # whose classes a line names
+
+
 def without_effect(name: str, reason: str, **settings: Any) -> Callable:
     """An option that published commands have and that does nothing here: a line says so."""
 
@@ -146,6 +149,13 @@ _SHARED = [
         type=Latents(),
         metavar="NPZ",
         help="Latents w [N, L, w_dim] of a file instead of seeds, as projections write them.",
+    ),
+    click.option(
+        "--class",
+        "class_index",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Class of all seeds, of a model with classes.  [default: one drawn from each seed]",
     ),
     click.option("--outdir", type=click.Path(path_type=Path), required=True, metavar="DIR"),
     click.option(
@@ -263,6 +273,10 @@ def _check_shared(options: dict[str, Any]) -> None:
             "--trunc has no effect on --projected-w; leave it out",
         ),
         (
+            from_file and options["class_index"] is not None and options["mix"] is None,
+            "--class has no effect on --projected-w; leave it out",
+        ),
+        (
             options["fov_deg"] is not None and options["hfov_deg"] is not None,
             "--fov-deg and --hfov-deg: leave one of them out",
         ),
@@ -286,6 +300,24 @@ def one_line_errors(function: Callable) -> Callable:
             raise click.ClickException(str(error)) from error
 
     return guarded
+
+
+def _class_index(model: Model, options: EasyDict) -> int | None:
+    """The class that --class asks for; None where seeds have their own, or models have no classes,
+    which a line says."""
+    index, count = options.class_index, model.num_classes
+    if index is not None and count == 0:
+        click.echo("--class: this model has no classes", err=True)
+        return None
+    if index is None and count > 0 and options.projected_w is None:
+        seeds = options.seeds[:_SEEDS_SAID]
+        drawn = zip(seeds, model.classes(seeds), strict=True)
+        said = ", ".join(f"{kind} (seed {seed})" for seed, kind in drawn)
+        more = ", ..." * (len(options.seeds) > len(seeds))
+        click.echo(
+            f"classes drawn from the seeds, --class=0 to {count - 1}: {said}{more}", err=True
+        )
+    return index
 
 
 def open_model(options: EasyDict) -> tuple[Model, Style]:
@@ -313,6 +345,7 @@ def open_model(options: EasyDict) -> tuple[Model, Style]:
         noise_mode=options.noise_mode,
         jitter=options.jitter,
         mix=options.mix,
+        class_index=_class_index(model, options),
         projected=options.projected_w,
     )
     style.check(model)

@@ -37,8 +37,9 @@ class Style:
     psi, cutoff: truncation. resolution: of the volume rendering, default the model's. samples:
     multiple of the model's samples along a ray. noise_mode: of the backbone. jitter: positions of
     the samples, 'fixed' in the middle of their intervals or 'random' as in training. mix: layers
-    from other seeds. projected: latents ws [N, L or 1, w_dim]; seeds are then their numbers.
-    repeat: renders in place of the scenes where positions are fixed.
+    from other seeds. class_index: of all seeds, for a model with classes; default drawn from each.
+    projected: latents ws [N, L or 1, w_dim]; seeds are then their numbers. repeat: renders in place
+    of the scenes where positions are fixed.
     """
 
     psi: float = 1.0
@@ -48,6 +49,7 @@ class Style:
     noise_mode: str = "const"
     jitter: str = "fixed"
     mix: Mix | None = None
+    class_index: int | None = None
     projected: torch.Tensor | None = None
     repeat: RecordedRenderings | None = None
 
@@ -64,6 +66,7 @@ class Style:
             raise InputError(
                 f"mixed layer {max(self.mix.layers)}: the model has layers 0 to {model.num_ws - 1}"
             )
+        model.classes([], self.class_index)
         if self.projected is not None:
             model.check_ws(self.projected)
 
@@ -86,7 +89,8 @@ class Style:
         return latents.mix(ws, others.repeat(count, 1, 1), self.mix.layers)
 
     def _mapped(self, model: Model, seeds: Sequence[int], camera: Camera | None) -> torch.Tensor:
-        return model.mapping(model.latents(seeds), camera, self.psi, self.cutoff)
+        classes = model.classes(seeds, self.class_index)
+        return model.mapping(model.latents(seeds), camera, self.psi, self.cutoff, classes)
 
     def scenes(self, model: Model, seeds: Sequence[int]) -> Scene:
         """The scenes of `latents`."""

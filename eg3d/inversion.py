@@ -110,13 +110,19 @@ class Inversion:
 
 @torch.no_grad()
 def mean_latent(model: Model, seed: int = 0) -> tuple[torch.Tensor, float]:
-    """Mean [1, 1, w_dim] of w over 10,000 seeded latents, conditioned on the frontal camera, and
-    the root of w's mean squared distance from it."""
+    """Mean [1, 1, w_dim] of w over 10,000 seeded latents, conditioned on the frontal camera, of all
+    classes alike, and the root of w's mean squared distance from it."""
     random = torch.Generator().manual_seed(seed)
     z = torch.randn(MEAN_OF, model.generator.z_dim, generator=random).to(model.device)
-    w = torch.cat([model.mapping(part)[:, :1] for part in z.split(_MAPPED_AT_ONCE)])
+    w = torch.cat([_mapped(model, part)[:, :1] for part in z.split(_MAPPED_AT_ONCE)])
     mean = w.mean(0, keepdim=True)
     return mean, (w - mean).square().sum(2).mean().sqrt().item()
+
+
+def _mapped(model: Model, z: torch.Tensor) -> torch.Tensor:
+    """ws of z [N, z_dim], of all classes in turns where there are some."""
+    count = model.num_classes
+    return model.mapping(z, classes=[i % count for i in range(len(z))] if count else None)
 
 
 def invert(

@@ -4,7 +4,7 @@ z [N, z_dim] is what seeds stand for; the mapping network makes ws [N, L, w_dim]
 each of the L layers of the backbone (`eg3d.Model.mapping`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,20 @@ MOST_SEED = 2**32 - 1
 
 def from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
     """z [N, z_dim] float32 of seeds 0 .. 2^32 - 1, as the published scripts draw them."""
+    rows = [random.randn(z_dim) for random in _randoms(seeds)]
+    return torch.from_numpy(np.array(rows).reshape(-1, z_dim)).to(torch.float32)
+
+
+def classes_from_seeds(seeds: Sequence[int], count: int) -> list[int]:
+    """One of `count` classes for each of some seeds, as EpiGRAF's scripts draw it."""
+    return [int(random.choice(count)) for random in _randoms(seeds)]
+
+
+def _randoms(seeds: Sequence[int]) -> Iterator[np.random.RandomState]:
     for seed in seeds:
         if seed != int(seed) or not 0 <= seed <= MOST_SEED:
             raise InputError(f"seed {seed}: must be a whole number from 0 to {MOST_SEED}")
-    rows = [np.random.RandomState(int(seed)).randn(z_dim) for seed in seeds]
-    return torch.from_numpy(np.array(rows).reshape(-1, z_dim)).to(torch.float32)
+        yield np.random.RandomState(int(seed))
 
 
 def mix(ws: torch.Tensor, others: torch.Tensor, layers: Iterable[int]) -> torch.Tensor:

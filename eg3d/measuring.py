@@ -79,6 +79,7 @@ def _dataset(
         path=str(path),
         resolution=generator.img_resolution,
         use_labels=generator.c_dim > 0,
+        use_classes=generator.class_dim > 0,
         xflip=bool(trained_on.get("xflip", False) if mirror is None else mirror),
     )
 

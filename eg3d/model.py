@@ -21,6 +21,7 @@ from training.cameras import Camera
 DEFAULT_FOV_DEGREES = 18.837
 DEFAULT_RADIUS = 2.7
 _SCENES_AT_ONCE = 8
+_MEAN_OF = 256  # latents whose mean truncation of a class moves towards, as EpiGRAF's
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,28 +136,76 @@ class Model:
         """z [N, z_dim] of seeds 0 .. 2^32 - 1: see `eg3d.latents.from_seeds`."""
         return latents.from_seeds(seeds, self.generator.z_dim).to(self.device)
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes the model was trained with, numbers from 0 on; 0 for most models."""
+        return self.generator.class_dim
+
+    def classes(self, seeds: Sequence[int], class_index: int | None = None) -> list[int] | None:
+        """The class of each seed: `class_index`, or one drawn from the seed; None for a model
+        without classes. Raises InputError."""
+        if class_index is not None:
+            self._check_class(class_index)
+            return [class_index] * len(seeds)
+        if self.num_classes == 0:
+            return None
+        return latents.classes_from_seeds(seeds, self.num_classes)
+
     def mapping(
         self,
         z: torch.Tensor,
         camera: Camera | None = None,
         psi: float = 1.0,
         cutoff: int | None = None,
+        classes: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """z [N, z_dim] -> ws [N, L, w_dim].
 
         Args:
             camera: what to condition on, N or 1 cameras; default the frontal one.
-            psi: 1 changes nothing, 0 gives the mean latent (truncation).
+            psi: 1 changes nothing, 0 gives the mean latent (truncation), that of the class where
+                there are classes.
             cutoff: truncate only the first so many of the L latents; default all.
+            classes: N or 1 numbers of classes; default the model's usual one.
+
+        Raises InputError.
         """
         if not math.isfinite(psi):
             raise InputError(f"truncation psi is {psi}: must be a finite number")
         if cutoff is not None and cutoff < 0:
             raise InputError(f"truncation cutoff is {cutoff}: must be 0 or more")
         label = (self.camera if camera is None else camera).label().to(z.device)
-        return self.generator.mapping(
-            z, label.expand(len(z), -1), truncation_psi=psi, truncation_cutoff=cutoff
-        )
+        label = label.expand(len(z), -1)
+        if classes is None and self.num_classes > 0:
+            classes = [self.rendering_kwargs.get("class_index", 0)]
+        if classes is None:
+            return self.generator.mapping(z, label, truncation_psi=psi, truncation_cutoff=cutoff)
+        for index in classes:
+            self._check_class(index)
+        rows = torch.eye(self.num_classes).to(label)[list(classes)].expand(len(z), -1)
+        ws = self.generator.mapping(z, torch.cat([label, rows], dim=1))
+        return ws if psi == 1 else self._truncated(ws, classes, psi, cutoff)
+
+    def class_mean(self, class_index: int) -> torch.Tensor:
+        """The mean latent [w_dim] of a class: of 256 seeded latents, conditioned on the front."""
+        random = torch.Generator().manual_seed(0)
+        z = torch.randn(_MEAN_OF, self.generator.z_dim, generator=random).to(self.device)
+        return self.mapping(z, classes=[class_index])[:, 0].mean(0)
+
+    def _truncated(
+        self, ws: torch.Tensor, classes: Sequence[int], psi: float, cutoff: int | None
+    ) -> torch.Tensor:
+        """ws [N, L, w_dim] moved towards the means of their classes, N or 1."""
+        means = {index: self.class_mean(index) for index in set(classes)}
+        centre = torch.stack([means[index] for index in classes])[:, None]
+        first, rest = ws.tensor_split([self.num_ws if cutoff is None else cutoff], dim=1)
+        return torch.cat([torch.lerp(centre.expand_as(first), first, psi), rest], dim=1)
+
+    def _check_class(self, index: int) -> None:
+        if self.num_classes == 0:
+            raise InputError(f"class {index}: this model has no classes; leave it out")
+        if not 0 <= index < self.num_classes:
+            raise InputError(f"class {index}: this model has classes 0 to {self.num_classes - 1}")
 
     def scenes(
         self,
@@ -167,24 +216,35 @@ class Model:
         z: torch.Tensor | None = None,
         ws: torch.Tensor | None = None,
         noise_mode: str = "const",
+        class_index: int | None = None,
     ) -> Scene:
         """The scenes of one of these: some seeds, z [N, z_dim], or ws [N, L, w_dim].
 
-        psi and cutoff as of `mapping`, for seeds and z; noise_mode as of `scenes_of`.
+        psi and cutoff as of `mapping`, for seeds and z; noise_mode as of `scenes_of`; class_index:
+        of a model with classes, default drawn from each seed, and the usual one for z.
         """
         if sum(given is not None for given in (seeds, z, ws)) != 1:
             raise InputError("scenes: give one of seeds, z and ws")
-        if ws is None:
-            ws = self.mapping(self.latents(seeds) if z is None else z, psi=psi, cutoff=cutoff)
-        elif psi != 1 or cutoff is not None:
-            raise InputError("psi and cutoff have no effect on ws; leave them out")
-        return self.scenes_of(ws, noise_mode)
+        if ws is not None:
+            if psi != 1 or cutoff is not None or class_index is not None:
+                raise InputError("psi, cutoff and class_index have no effect on ws; leave them out")
+            return self.scenes_of(ws, noise_mode)
+        if seeds is not None:
+            z, classes = self.latents(seeds), self.classes(seeds, class_index)
+        else:
+            classes = None if class_index is None else [class_index]
+        return self.scenes_of(self.mapping(z, psi=psi, cutoff=cutoff, classes=classes), noise_mode)
 
     def scene(
-        self, seed: int, psi: float = 1.0, cutoff: int | None = None, noise_mode: str = "const"
+        self,
+        seed: int,
+        psi: float = 1.0,
+        cutoff: int | None = None,
+        noise_mode: str = "const",
+        class_index: int | None = None,
     ) -> Scene:
         """The scene of one seed, N = 1."""
-        return self.scenes([seed], psi, cutoff, noise_mode=noise_mode)
+        return self.scenes([seed], psi, cutoff, noise_mode=noise_mode, class_index=class_index)
 
     def scenes_of(self, ws: torch.Tensor, noise_mode: str = "const") -> Scene:
         """The scenes of latents ws [N, L or 1, w_dim]; one for all layers may stand for L.

@@ -90,7 +90,7 @@ def _drift(
     seed = (options.seed + step) % (MOST_SEED + 1)
     pivot = inversion.ws
     with torch.no_grad():
-        away = given.mapping(given.latents([seed])) - pivot
+        away = given.mapping(given.latents([seed]), classes=given.classes([seed])) - pivot
         length = away.square().sum(2, keepdim=True).sqrt()
         ws = pivot + away * (options.locality_distance / length).clamp(max=1)
         camera = views.random_views(given, [seed], up_axis(inversion.camera))

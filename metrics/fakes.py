@@ -1,8 +1,8 @@
 """The pictures that a generator makes for a metric.
 
 As published: latents from the normal distribution, not truncated; each picture is rendered from,
-and conditioned on, the camera of a random real picture; noise and the jitter of samples along rays
-are drawn anew for every picture.
+and conditioned on, the camera of a random real picture, and is of its class where there are
+classes; noise and the jitter of samples along rays are drawn anew for every picture.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from metrics.options import MetricOptions
 from metrics.pose_distribution import PoseDistribution, pose_distribution
 from metrics.samples import latents, picks, real_labels
-from training.cameras import Camera, look_at
+from training.cameras import Camera, look_at, split_label
 from training.micro_batches import seed_everything
 
 
@@ -49,12 +49,22 @@ def generate(options: MetricOptions, source: Fakes, indices: range) -> torch.Ten
 
 
 def cameras_of(options: MetricOptions, kind: str, indices: range) -> torch.Tensor:
-    """Camera labels [n, 25] of the pictures with some successive numbers; `kind` as of
+    """Labels [n, c_dim] of the pictures with some successive numbers; `kind` as of
     `Fakes.cameras`."""
     if kind == "distribution":
-        return camera_source(options).sample(indices, options.seed)
+        return with_class(options, indices, camera_source(options).sample(indices, options.seed))
     labels = _labels(options)
     return labels[picks(indices, len(labels), options.seed)]
+
+
+def with_class(options: MetricOptions, indices: range, c: torch.Tensor) -> torch.Tensor:
+    """Cameras [n, 25] of the pictures with some successive numbers as labels [n, c_dim]: of a
+    network with classes each has that of the random real picture with its number, so that classes
+    come as often as in the data. Labels with a class stay."""
+    if c.shape[1] == options.G.c_dim:
+        return c
+    _, classes = split_label(cameras_of(options, "labels", indices))
+    return torch.cat([c, classes.to(c)], dim=1)
 
 
 def camera_source(options: MetricOptions) -> PoseDistribution:
@@ -78,14 +88,17 @@ def frontal_camera(options: MetricOptions, like: torch.Tensor) -> torch.Tensor:
 
 
 def _conditions(options: MetricOptions, source: Fakes, c: torch.Tensor) -> torch.Tensor:
-    return c if source.condition == "same" else frontal_camera(options, c).expand(len(c), -1)
+    if source.condition == "same":
+        return c
+    camera, (_, classes) = frontal_camera(options, c), split_label(c)
+    return torch.cat([camera.expand(len(c), -1), classes], dim=1)
 
 
 def _render(
     options: MetricOptions, z: torch.Tensor, c: torch.Tensor, condition: torch.Tensor
 ) -> torch.Tensor:
     """Pictures [n, 3, R, R] in about [-1, 1], rendered from c, of identities conditioned on
-    `condition`, both [n, 25]."""
+    `condition`, both [n, c_dim]."""
     G, mapping = options.G, options.truncation
     kwargs = {name: value for name, value in options.G_kwargs.items() if name not in mapping}
     return G.synthesis(G.mapping(z, condition, **mapping), c, **kwargs)["image"]

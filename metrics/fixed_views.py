@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from metrics.fakes import with_class
 from metrics.options import MetricOptions
 from metrics.samples import latents
 from training.volumetric_rendering.draws import FixedDraws
@@ -12,7 +13,8 @@ from training.volumetric_rendering.draws import FixedDraws
 def fixed_views(
     options: MetricOptions, indices: range, condition: Tensor
 ) -> Callable[[Tensor], dict[str, Tensor]]:
-    """The identities with some successive numbers, conditioned on cameras [n, 25].
+    """The identities with some successive numbers, conditioned on cameras [n, 25], of classes as of
+    `metrics.fakes.with_class`, or on labels with classes.
 
     Returns a function of cameras [n, 25], or of any number for a single identity, which gives what
     `G.render` returns, both pictures clamped to [-1, 1]. Samples along rays are fixed and noise is
@@ -26,7 +28,7 @@ def fixed_views(
     if rendering["superresolution_noise_mode"] == "random":
         rendering["superresolution_noise_mode"] = "const"
     z = latents(indices, G.z_dim, options.seed).to(options.device)
-    ws = G.mapping(z, condition.to(z), **mapping)
+    ws = G.mapping(z, with_class(options, indices, condition.to(z)), **mapping)
     planes = G.planes(ws, **kwargs)
 
     def look(c: Tensor) -> dict[str, Tensor]:

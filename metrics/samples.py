@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 import dnnlib
+from metrics.errors import MetricError
 from metrics.options import MetricOptions
 from metrics.processes import in_all_processes
+from training.cameras import LABEL_SIZE
 from training.dataset import Dataset
 
 _BLOCK = 64  # pictures whose numbers are drawn together
@@ -53,12 +55,20 @@ def open_reals(options: MetricOptions) -> Dataset:
 
 
 def real_labels(options: MetricOptions) -> torch.Tensor:
-    """The camera labels [N, 25] of all real pictures, float32, on the CPU. Raises DatasetError."""
+    """The labels [N, c_dim] of all real pictures, cameras and classes, as G takes them; float32, on
+    the CPU. Raises DatasetError, MetricError."""
     dataset = open_reals(options)
     try:
-        return torch.from_numpy(dataset.all_labels())
+        labels = torch.from_numpy(dataset.all_labels())
     finally:
         dataset.close()
+    if labels.shape[1] != options.G.c_dim:
+        here, there = (size - LABEL_SIZE for size in (labels.shape[1], options.G.c_dim))
+        raise MetricError(
+            f"{dataset.name}: its dataset.json has {here} classes, the network was trained with "
+            f'{there}; must be as many ("num_classes" may say so)'
+        )
+    return labels
 
 
 def draw(

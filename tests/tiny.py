@@ -29,15 +29,15 @@ _RENDERING = dict(
 )
 
 
-def tiny_generator(seed: int = 0) -> TriPlaneGenerator:
-    """32 x 32 pictures, rendered at 8 x 8 where the constructor would say 64 x 64.
+def tiny_generator(seed: int = 0, classes: int = 0) -> TriPlaneGenerator:
+    """32 x 32 pictures, rendered at 8 x 8 where the constructor would say 64 x 64; of some classes.
 
     The live options differ from those that the constructor was given, as in trained networks.
     """
     torch.manual_seed(seed)
     G = TriPlaneGenerator(
         z_dim=8,
-        c_dim=25,
+        c_dim=25 + classes,
         w_dim=8,
         img_resolution=32,
         img_channels=3,
@@ -48,7 +48,7 @@ def tiny_generator(seed: int = 0) -> TriPlaneGenerator:
         channel_base=128,
         channel_max=8,
     )
-    G.register_buffer("dataset_label_std", torch.rand(25))
+    G.register_buffer("dataset_label_std", torch.rand(25 + classes))
     G.neural_rendering_resolution = 8
     G.rendering_kwargs["depth_resolution"] = 7
     randomize(G)

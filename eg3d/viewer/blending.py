@@ -36,7 +36,9 @@ def latents_of(model: Model, state: ViewState, conditioning: Camera) -> torch.Te
     """ws [1, L, w_dim] of a state; all of its seeds get the one conditioning camera, N = 1."""
 
     def mapped(seeds: list[int]) -> torch.Tensor:
-        return model.mapping(model.latents(seeds), conditioning, state.psi, state.cutoff)
+        return model.mapping(
+            model.latents(seeds), conditioning, state.psi, state.cutoff, model.classes(seeds)
+        )
 
     seeds, shares = zip(*corners(state.seed, state.dx, state.dy), strict=True)
     weights = torch.tensor(shares, device=model.device)[:, None, None]

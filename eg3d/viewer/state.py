@@ -192,9 +192,6 @@ def _check_labels(labels: Any, name: str = "keyframes") -> None:
     if not isinstance(labels, tuple):
         raise InputError(f"{name} must be a list of camera labels of {LABEL_SIZE} numbers")
     for label in labels:
-        try:
-            problem = check_label(label)
-        except (TypeError, ValueError):
-            problem = f"must be {LABEL_SIZE} numbers"
+        problem = check_label(label)
         if problem:
             raise InputError(f"{name}: {problem}")

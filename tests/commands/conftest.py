@@ -8,6 +8,7 @@ from tests.eg3d import conftest as tiny
 generator = tiny.generator
 new_generator = tiny.new_generator
 snapshot = tiny.snapshot
+classed_snapshot = tiny.classed_snapshot
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 import torch
 import trimesh
+from click.testing import CliRunner
 
 import eg3d
 import gen_samples
@@ -336,13 +337,45 @@ def test_reals_beside_fakes(samples, fails, reals, tmp_path):
     fails(gen_samples.main, *arguments, f"--data={nowhere}", words=["nowhere.zip", "no such"])
 
 
+def test_classes(classed_snapshot, tmp_path):
+    """Each seed has its own, which a line names, or all have the one that is asked for."""
+    model = eg3d.load(classed_snapshot, device="cpu")
+    drawn = model.classes([0, 3])
+    assert drawn[0] != drawn[1]
+    for asked in ([], ["--class=2"]):
+        line = [f"--network={classed_snapshot}", "--seeds=0,3", f"--outdir={tmp_path}"]
+        result = CliRunner().invoke(gen_samples.main, [*line, "--views=front", *asked])
+        assert result.exit_code == 0, result.output
+        said = f"--class=0 to 2: {drawn[0]} (seed 0), {drawn[1]} (seed 3)"
+        assert (said in result.stderr) == (not asked)
+        for seed, own in zip((0, 3), drawn, strict=True):
+            scene = model.scene(seed, class_index=2 if asked else own)
+            expected = pictures.to_uint8(scene.render(model.camera).image)[0]
+            found = np.asarray(PIL.Image.open(tmp_path / f"seed{seed:04d}.png"))
+            assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+def test_classes_that_are_not_there(classed_snapshot, fails, run_on, tmp_path):
+    arguments = ["--seeds=0", f"--outdir={tmp_path}", f"--network={classed_snapshot}"]
+    fails(gen_samples.main, *arguments, "--class=3", words=["class 3", "classes 0 to 2"])
+    fails(gen_samples.main, *arguments, "--class=-1", words=["'--class'"])
+    ws = tmp_path / "ws.npz"
+    latents.write_ws(ws, torch.zeros(1, 6, 16))
+    given = [f"--projected-w={ws}", *arguments[1:]]
+    fails(gen_samples.main, *given, "--class=1", words=["--class has no effect on --projected-w"])
+    result = run_on(gen_samples.main, *given, "--views=front")
+    assert result.exit_code == 0 and "classes" not in result.output
+
+
 def test_notes_go_to_stderr(run_on, tmp_path):
     arguments = [f"--outdir={tmp_path}", "--seeds=0", "--views=front"]
     notes = ["--trunc-cutoff=14", "--reload_modules=True", "--class=3"]
     result = run_on(gen_samples.main, *arguments, *notes)
     assert result.exit_code == 0 and result.stdout == ""
     assert "the model has 6 layers, all are truncated" in result.stderr
-    assert "--reload-modules: not needed" in result.stderr and "--class: models" in result.stderr
+    assert (
+        "--reload-modules: not needed" in result.stderr and "--class: this model" in result.stderr
+    )
     result = run_on(gen_samples.main, *arguments, "--shapes=False", "--reload-modules=no")
     assert result.exit_code == 0 and result.stderr == ""
 

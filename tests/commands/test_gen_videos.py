@@ -91,6 +91,20 @@ def test_recordings_are_for_gpus_and_change_no_frame(strip):
     assert np.array_equal(strip("--cuda-graphs=True"), strip())
 
 
+def test_video_of_a_class(classed_snapshot, made):
+    """Of the class that is asked for, else of the one that is drawn from the seed."""
+    model = eg3d.load(classed_snapshot, device="cpu")
+    for asked, index in (([], model.classes([3])[0]), (["--class=0"], 0)):
+        arguments = ["--seeds=3", "--frames=1", "--strip=1", "--format=png", *asked]
+        folder = made(*arguments, f"--network={classed_snapshot}", "--path=orbit")
+        shown = np.asarray(PIL.Image.open(folder / "orbit_strip.png"))
+        with torch.no_grad():
+            scene = model.scene(3, class_index=index)
+            image = scene.render(views.orbit(model, 1), samples=2.0).image
+        assert np.array_equal(shown, pictures.to_uint8(image)[0])
+    assert model.classes([3]) != [0]
+
+
 def test_published_command(made, model):
     """As published videos are made: from seed to seed on the published path, 60 frames a second."""
     folder = made(

@@ -25,12 +25,13 @@ RENDERING = dict(
 )
 
 
-def make_generator(seed=0, **rendering):
-    """A generator of 64 x 64 pictures that were rendered at 16 x 16; options go to the renderer."""
+def make_generator(seed=0, classes=0, **rendering):
+    """A generator of 64 x 64 pictures that were rendered at 16 x 16, of some classes; options go to
+    the renderer."""
     torch.manual_seed(seed)
     G = TriPlaneGenerator(
         z_dim=16,
-        c_dim=25,
+        c_dim=25 + classes,
         w_dim=16,
         img_resolution=64,
         img_channels=3,
@@ -64,6 +65,15 @@ def snapshot(tmp_path_factory, generator):
 
 
 @pytest.fixture(scope="session")
+def classed_snapshot(tmp_path_factory):
+    """Path of a snapshot with a G_ema of three classes."""
+    path = tmp_path_factory.mktemp("classes") / "tiny.pkl"
+    G = make_generator(classes=3)
+    save_snapshot(path, {}, G=G, D=torch.nn.Linear(2, 2), G_ema=G)
+    return path
+
+
+@pytest.fixture(scope="session")
 def new_generator():
-    """`new_generator(seed=0, **rendering options)` -> a generator of your own."""
+    """`new_generator(seed=0, classes=0, **rendering options)` -> a generator of your own."""
     return make_generator

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import eg3d
-from eg3d import generate, pictures, views
+from eg3d import generate, latents, pictures, views
 from eg3d.errors import InputError
 from eg3d.generate import Mix, Style
 from training.surfaces import normal_picture
@@ -29,6 +29,25 @@ def test_every_seed_is_mixed_with_every_other_one(model):
                 expected = own[n].clone()
                 expected[[0, 5]] = other[m][[0, 5]]
                 assert torch.allclose(ws[3 * n + m], expected, atol=1e-6)
+
+
+def test_class_of_seeds(new_generator):
+    """Each seed has its own, those that are mixed too; or all have the one that is asked for."""
+    model = eg3d.Model.of(new_generator(classes=3))
+    mix = Mix((4,), (0,))
+    drawn = model.classes([0, 1, 2, 4])
+    assert len(set(drawn)) > 1
+
+    def expected(*classes):
+        own, other = classes[:3], classes[3:]
+        ws = model.mapping(model.latents([0, 1, 2]), classes=own)
+        return latents.mix(ws, model.mapping(model.latents([4]), classes=other), mix.layers)
+
+    assert torch.allclose(Style(mix=mix).latents(model, [0, 1, 2]), expected(*drawn), atol=1e-6)
+    one = Style(mix=mix, class_index=2).latents(model, [0, 1, 2])
+    assert torch.allclose(one, expected(2, 2, 2, 2), atol=1e-6)
+    with pytest.raises(InputError, match="class 3: this model has classes 0 to 2"):
+        Style(class_index=3).check(model)
 
 
 def test_numbers_of_given_latents(model):

@@ -20,6 +20,15 @@ def test_latents_of_seeds_are_the_published_ones():
             latents.from_seeds([seed], 16)
 
 
+def test_classes_of_seeds_are_the_published_ones():
+    seeds = list(range(200))
+    found = latents.classes_from_seeds(seeds, 3)
+    assert found == [np.random.RandomState(seed).choice(np.arange(3)) for seed in seeds]
+    assert sorted(set(found)) == [0, 1, 2] and all(type(index) is int for index in found)
+    with pytest.raises(InputError, match="seed -1"):
+        latents.classes_from_seeds([-1], 3)
+
+
 def test_mixing_layer_by_layer():
     ws, others = torch.randn(3, 6, 4), torch.randn(3, 6, 4)
     mixed = latents.mix(ws, others, [4, 1])

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -66,6 +67,68 @@ def test_truncation(model, generator):
     for wrong in (dict(psi=math.nan), dict(psi=math.inf), dict(psi=0.5, cutoff=-1)):
         with pytest.raises(InputError, match="truncation"):
             model.mapping(z, **wrong)
+
+
+@pytest.fixture(scope="module")
+def classed(new_generator):
+    """A model of three classes that also looks at cameras."""
+    return eg3d.Model.of(new_generator(classes=3))
+
+
+def test_latents_of_a_class(classed):
+    z = classed.latents([0, 1])
+    assert classed.num_classes == 3
+    camera = classed.camera.label().expand(2, -1)
+    expected = classed.generator.mapping(z, torch.cat([camera, torch.eye(3)[[2, 0]]], dim=1))
+    assert torch.equal(classed.mapping(z, classes=[2, 0]), expected)
+    assert torch.equal(classed.mapping(z), classed.mapping(z, classes=[0]))
+    each = [classed.mapping(z, classes=[index]) for index in range(3)]
+    assert min((a - b).abs().max() for a, b in zip(each, each[1:], strict=False)) > 1e-3
+
+
+def test_scenes_of_a_class(classed):
+    drawn = classed.classes([0, 1, 2, 3])
+    assert drawn == [np.random.RandomState(seed).choice(3) for seed in range(4)]
+    assert classed.classes([0, 1], 2) == [2, 2]
+    for index in (None, 2):
+        kinds = classed.classes([0, 1], index)
+        ws = classed.mapping(classed.latents([0, 1]), classes=kinds)
+        assert torch.equal(classed.scenes([0, 1], class_index=index).ws, ws)
+        assert torch.allclose(classed.scene(1, class_index=index).ws, ws[1:], atol=1e-6)
+    z = classed.latents([5])
+    found = classed.scenes(z=z, class_index=1).ws
+    assert torch.equal(found, classed.mapping(z, classes=[1]))
+    assert torch.equal(classed.scenes(z=z).ws, classed.mapping(z, classes=[0]))
+
+
+def test_truncation_goes_to_the_mean_of_the_class(classed):
+    random = torch.Generator().manual_seed(0)
+    many = torch.randn(256, 16, generator=random)
+    rows = [classed.mapping(z[None], classes=[1])[0, 0] for z in many]
+    mean = sum(rows) / 256
+    assert torch.allclose(classed.class_mean(1), mean, atol=1e-5)
+    z, kinds = classed.latents([0, 1]), [1, 2]
+    full = classed.mapping(z, classes=kinds)
+    part = classed.mapping(z, psi=0.25, cutoff=2, classes=kinds)
+    assert torch.allclose(part[0, :2], mean + 0.25 * (full[0, :2] - mean), atol=1e-5)
+    assert torch.equal(part[:, 2:], full[:, 2:])
+    assert torch.allclose(classed.mapping(z, psi=0, classes=kinds)[1, 0], classed.class_mean(2))
+    assert torch.allclose(classed.mapping(z, psi=0, classes=[1])[:, 3], mean, atol=1e-5)
+
+
+def test_classes_that_are_not_there(classed, model):
+    for index in (3, -1):
+        with pytest.raises(InputError, match=f"class {index}: this model has classes 0 to 2"):
+            classed.scene(0, class_index=index)
+        with pytest.raises(InputError, match=f"class {index}: this model has classes 0 to 2"):
+            classed.mapping(classed.latents([0]), classes=[index])
+    with pytest.raises(InputError, match="class 0: this model has no classes; leave it out"):
+        model.scene(0, class_index=0)
+    with pytest.raises(InputError, match="class 1: this model has no classes"):
+        model.mapping(model.latents([0]), classes=[1])
+    assert model.num_classes == 0 and model.classes([0, 1]) is None
+    with pytest.raises(InputError, match="class_index have no effect on ws"):
+        classed.scenes(ws=torch.zeros(1, 1, 16), class_index=1)
 
 
 def test_many_seeds_equal_one_by_one(model):

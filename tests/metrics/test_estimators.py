@@ -29,7 +29,7 @@ class Painted(torch.nn.Module):
     """A generator whose pictures are `paint(z, c)`, [n, 3, 16, 16] in [-1, 1], with the depth
     `shape(z, c)`, [n, 1, 16, 16]; ws are z, and nothing depends on the condition."""
 
-    z_dim = 4
+    z_dim, c_dim = 4, 25
 
     def __init__(self, paint=None, shape=None):
         super().__init__()

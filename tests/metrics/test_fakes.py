@@ -1,11 +1,22 @@
 """The generated pictures of metrics: from which latents, cameras and noise."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from metrics.fakes import Fakes, camera_source, cameras_of, frontal_camera, generate
+from metrics.fakes import (
+    Fakes,
+    camera_source,
+    cameras_of,
+    frontal_camera,
+    generate,
+    with_class,
+)
+from metrics.fixed_views import fixed_views
 from metrics.options import MetricOptions, unnoticed
 from metrics.samples import latents, picks, real_labels
+from tests.classes import add_classes
 from tests.tiny import tiny_generator
 from training.cameras import Camera
 from training.volumetric_rendering.draws import FixedDraws
@@ -69,6 +80,47 @@ def test_a_fixed_condition_changes_who_is_seen_not_from_where(cars):
     found = make(cars, Fakes(condition="fixed"), range(1), G, G_kwargs=STILL)
     assert torch.equal(found, expected)
     assert not torch.equal(found, make(cars, Fakes(), range(1), G, G_kwargs=STILL))
+
+
+@pytest.fixture
+def classed(cars, tmp_path):
+    """dataset_kwargs of the same cars, one in five of the classes 0 and 1, the others of 2."""
+    path = tmp_path / "cars.zip"
+    path.write_bytes(Path(cars["path"]).read_bytes())
+    add_classes(path, [min(i % 5, 2) for i in range(70)])
+    return dict(cars, path=str(path), use_classes=True)
+
+
+def test_classes_come_as_often_as_in_the_data(classed):
+    """Wherever the cameras come from: they are those of the same real pictures."""
+    options = MetricOptions(tiny_generator(classes=3), dataset_kwargs=classed, cameras="ffhq")
+    labels, some = real_labels(options), range(1000)
+    own = labels[picks(some, 70)]
+    assert torch.equal(cameras_of(options, "labels", some), own)
+    drawn = cameras_of(options, "distribution", some)
+    assert torch.equal(drawn[:, 25:], own[:, 25:])
+    assert torch.equal(drawn[:, :25], camera_source(options).sample(some))
+    front = with_class(options, some, torch.zeros(1000, 25))
+    assert torch.equal(front[:, 25:], own[:, 25:]) and not front[:, :25].any()
+    assert torch.equal(with_class(options, some, own), own)
+    shares = own[:, 25:].mean(0)
+    assert torch.allclose(shares, torch.tensor([0.2, 0.2, 0.6]), atol=0.04)
+
+
+@pytest.mark.parametrize("condition", ["same", "fixed"])
+def test_pictures_are_of_the_class_of_their_camera(classed, condition):
+    G = tiny_generator(classes=3)
+    options = MetricOptions(G, dataset_kwargs=classed, G_kwargs=STILL)
+    labels = real_labels(options)
+    c = labels[picks(range(3), len(labels))]
+    seen_by = c[:, :25] if condition == "same" else frontal_camera(options, c).expand(3, -1)
+    told = torch.cat([seen_by, c[:, 25:]], dim=1)
+    ws = G.mapping(latents(range(3), G.z_dim), told)
+    expected = (G.synthesis(ws, c, **STILL)["image"] * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    found = make(classed, Fakes(condition=condition), range(3), G, G_kwargs=STILL)
+    assert torch.equal(found, expected)
+    look = fixed_views(options, range(3), told[:, :25])
+    assert torch.equal(look(c)["image_raw"], fixed_views(options, range(3), told)(c)["image_raw"])
 
 
 def test_the_frontal_camera_is_in_front(cars):

@@ -1,11 +1,15 @@
 """Latents and picks: functions of a seed and a number, and distributed as they should be."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from metrics.errors import MetricError
 from metrics.options import MetricOptions
 from metrics.samples import latents, open_reals, picks, real_labels, turns
+from tests.classes import add_classes
 from tests.tiny import tiny_generator
 
 
@@ -42,6 +46,19 @@ def test_turns_cover_everything_once_in_order(ranks):
     together = sorted((part for share in shares for part in share), key=lambda part: part.start)
     assert [i for part in together for i in part] == list(range(23))
     assert all(len(part) == 4 for part in together[:-1])
+
+
+def test_labels_have_the_classes_of_the_network(cars, tmp_path):
+    """As many as it was trained with, or one line says what is there and what would be right."""
+    path = tmp_path / "cars.zip"
+    path.write_bytes(Path(cars["path"]).read_bytes())
+    add_classes(path)
+    kwargs = dict(cars, path=str(path), use_classes=True)
+    labels = real_labels(MetricOptions(tiny_generator(classes=3), dataset_kwargs=kwargs))
+    assert labels.shape == (70, 28)
+    assert labels[:, 25:].argmax(1).tolist() == [i % 3 for i in range(70)]
+    with pytest.raises(MetricError, match="cars: .* has 3 classes, the network .* with 4; must"):
+        real_labels(MetricOptions(tiny_generator(classes=4), dataset_kwargs=kwargs))
 
 
 def test_all_real_pictures_unmirrored(cars):

@@ -36,7 +36,7 @@ def maps_of(kwargs):
 class KnownModel(torch.nn.Module):
     """A generator that shows `depth(number)` [H, W] at the camera of the real picture `number`."""
 
-    z_dim = 4
+    z_dim, c_dim = 4, 25
     rendering_kwargs = dict(superresolution_noise_mode="none")
 
     def __init__(self, labels, depth):
@@ -203,7 +203,7 @@ def colours(tmp_path_factory):
 class Turned(torch.nn.Module):
     """A generator that shows pictures as from `look(degrees)` where they are to be from degrees."""
 
-    z_dim, rendering_kwargs = 4, dict(superresolution_noise_mode="none")
+    z_dim, c_dim, rendering_kwargs = 4, 25, dict(superresolution_noise_mode="none")
 
     def __init__(self, look):
         super().__init__()

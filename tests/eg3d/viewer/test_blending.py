@@ -48,6 +48,13 @@ def test_blend_and_mix_are_those_of_the_library(model):
     torch.testing.assert_close(made(model, mix_layers=(1, 3, 500), **settings), ws)
 
 
+def test_seeds_have_the_classes_that_commands_give_them(new_generator):
+    model = Model.of(new_generator(classes=3))
+    for seed in range(4):
+        expected = model.mapping(model.latents([seed]), classes=model.classes([seed]))
+        torch.testing.assert_close(made(model, seed=seed, psi=1.0), expected)
+
+
 def test_all_seeds_get_the_same_conditioning(model, monkeypatch):
     labels = []
     mapping = model.generator.mapping
