@@ -37,6 +37,7 @@ except ImportError:
 __all__ = ["LABEL_FILE", "Dataset", "DatasetError", "ImageFolderDataset"]
 
 _CACHES = ("none", "ram")
+_MOST_CLASSES = 10_000  # beside cameras: each is a number of every label
 _MODES = ("L", "RGB", "RGBA")
 _DECODE_ERRORS = (
     OSError,
@@ -306,7 +307,13 @@ class ImageFolderDataset(Dataset):
                 f'{where} has no "classes", but classes are wanted; must have "classes": '
                 "[[file name, whole number], ...]"
             )
-        return classes, count_classes(content, classes, where)
+        count = count_classes(content, classes, where)
+        if count > _MOST_CLASSES:
+            raise DatasetError(
+                f"{where}: has {count} classes, counted from 0 to the greatest; must be at most "
+                f"{_MOST_CLASSES}"
+            )
+        return classes, count
 
     def _load_raw_weights(self) -> np.ndarray | None:
         return parse_weights(self._label_content(), self._images, self._where_labels_are())

@@ -19,7 +19,13 @@ from PIL import Image
 
 from dnnlib.util import one_line
 from training.dataset_files import open_files
-from training.label_file import LABEL_FILE, DatasetError, parse_classes, parse_weights
+from training.label_file import (
+    LABEL_FILE,
+    DatasetError,
+    count_classes,
+    parse_classes,
+    parse_weights,
+)
 from training.shards import is_shards
 
 Label = list[float] | int | None
@@ -36,14 +42,15 @@ class Source(ABC):
 
     names: of all pictures; labels: of each, None where there is none. `has_labels` says whether the
     source has labels at all. weights: how often each is to be drawn in training, None where nothing
-    says so. classes: what kind of thing each shows besides its camera, None likewise. provenance:
-    what a dataset.json says of its making.
+    says so. classes: what kind of thing each shows besides its camera, None likewise; num_classes:
+    how many kinds there are. provenance: what a dataset.json says of its making.
     """
 
     names: list[str]
     labels: list[Label]
     weights: list[float] | None = None
     classes: list[int] | None = None
+    num_classes: int = 0
     provenance: dict[str, Any] | None = None
 
     @abstractmethod
@@ -75,6 +82,7 @@ class FileSource(Source):
             where = f"{path}/{LABEL_FILE}"
             weights = parse_weights(content, self.names, where)
             classes = parse_classes(content, self.names, where)
+            self.num_classes = 0 if classes is None else count_classes(content, classes, where)
         except DatasetError as error:
             raise SourceError(str(error)) from None
         self.labels = _labels(content, self.names, where)

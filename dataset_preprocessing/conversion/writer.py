@@ -88,6 +88,7 @@ class Writer:
         if self.pictures.classes is not None:
             classes = self.pictures.classes
             content["classes"] = [[name, classes[index]] for index, name in names.items()]
+            content["num_classes"] = self.pictures.num_classes
         if self.pictures.provenance is not None:
             content[PROVENANCE] = self.pictures.provenance
         if self.plan is None or PROVENANCE in content:

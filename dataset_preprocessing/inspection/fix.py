@@ -44,6 +44,7 @@ def write_fixed(found: Survey, dest: str | Path) -> tuple[int, int]:
     if found.source.classes is not None:
         classes = [found.source.classes[number] for number in kept]
         content["classes"] = [list(pair) for pair in zip(names, classes, strict=True)]
+        content["num_classes"] = found.source.num_classes
     if found.source.provenance is not None:
         content[PROVENANCE] = found.source.provenance
     key = dict(fixed=str(Path(found.path).resolve()), content=content)

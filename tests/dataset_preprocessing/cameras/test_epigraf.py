@@ -115,7 +115,9 @@ def test_classes_go_along(epigraf, run, tmp_path):
     dest, _ = run(labelled, "--export=epigraf")
     assert json.loads((dest / "dataset.json").read_text())["labels"] == classes
     convert(labelled, tmp_path / "c", max_images=2)
-    entries = json.loads((tmp_path / "c" / "dataset.json").read_text())["classes"]
+    content = json.loads((tmp_path / "c" / "dataset.json").read_text())
+    entries = content["classes"]
+    assert content["num_classes"] == 199  # also of the part that lacks the last one
     assert entries == [["00000/img00000000.png", 4], ["00000/img00000001.png", 0]]
     source = open_source(labelled)
     source.limit(2)

@@ -98,10 +98,12 @@ def test_classes_are_kept(content, run, tmp_path):
     (tmp_path / "cars" / names[1]).write_bytes(png(np.full((32, 32, 3), 255, np.uint8)))
     entries = dict(labels=[[name, labels[name]] for name in names])
     entries["classes"] = [[name, 10 + k] for k, name in enumerate(names)]
+    entries["num_classes"] = 20
     (tmp_path / "cars" / "dataset.json").write_text(json.dumps(entries))
     run(tmp_path / "cars", f"--fix={tmp_path / 'fixed'}")
-    found = json.loads((tmp_path / "fixed" / "dataset.json").read_text())["classes"]
-    assert found == [[names[0], 10], [names[2], 12], [names[3], 13]]
+    found = json.loads((tmp_path / "fixed" / "dataset.json").read_text())
+    assert found["classes"] == [[names[0], 10], [names[2], 12], [names[3], 13]]
+    assert found["num_classes"] == 20
 
 
 def test_axes_of_opengl_are_turned(rewrite, run, tmp_path, cars):
