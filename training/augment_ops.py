@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import misc
-from torch_utils.ops import conv2d_gradfix, grid_sample_gradfix, upfirdn2d
+from torch_utils.ops import conv2d_gradfix, resampling, upfirdn2d
 
 # Low-pass taps of the orthogonal wavelets symlet 6 and symlet 2 (Daubechies 1992).
 SYM6 = (
@@ -83,7 +83,7 @@ def warp(images: Tensor, inverse: Tensor, taps: Tensor) -> Tensor:
     height, width = images.shape[2:]
     reach = len(taps) // 4
     left, top, right, bottom = _margins(inverse, width, height, reach)
-    images = F.pad(images, [left, right, top, bottom], mode="reflect")
+    images = resampling.mirrored(images, (left, right, top, bottom))
     images = upfirdn2d.upsample2d(images, taps, up=2)
 
     # Grid coordinates run from -1 to 1. Twofold enlargement moves the centre by half a new pixel.
@@ -95,7 +95,7 @@ def warp(images: Tensor, inverse: Tensor, taps: Tensor) -> Tensor:
     from_output = _axes_map((shape[1] / 4, 0.25), (shape[0] / 4, 0.25))
     theta = to_input.to(inverse.device) @ inverse @ from_output.to(inverse.device)
     grid = F.affine_grid(theta[:, :2], [*images.shape[:2], *shape], align_corners=False)
-    images = grid_sample_gradfix.grid_sample(images, grid)
+    images = resampling.grid_sample(images, grid)
     return upfirdn2d.downsample2d(images, taps, down=2, padding=-2 * reach, flip_filter=True)
 
 
@@ -170,7 +170,7 @@ def amplify_bands(images: Tensor, gain: Tensor, bank: Tensor) -> Tensor:
         raise ValueError(f"imgfilter needs more than {reach} pixels a side, not {width} x {height}")
     kernel = (gain @ bank).repeat_interleave(channels, dim=0)[:, None, None, :]
     planes = images.reshape(1, count * channels, height, width)
-    planes = F.pad(planes, [reach] * 4, mode="reflect")
+    planes = resampling.mirrored(planes, (reach,) * 4)
     for weight in (kernel, kernel.transpose(2, 3)):
         planes = conv2d_gradfix.conv2d(planes, weight, groups=count * channels)
     return planes.reshape(images.shape)

@@ -2,11 +2,10 @@
 picture and the enlarged raw rendering together, so that the two agree."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import persistence
-from torch_utils.ops import upfirdn2d
+from torch_utils.ops import resampling, upfirdn2d
 from training.cameras import split_label
 from training.networks_stylegan2 import Discriminator
 
@@ -26,9 +25,7 @@ def filtered_resizing(
     def bilinear(x: Tensor, side: int, antialias: bool) -> Tensor:
         if x.shape[-2:] == (side, side):
             return x
-        return F.interpolate(
-            x, size=(side, side), mode="bilinear", align_corners=False, antialias=antialias
-        )
+        return resampling.resize(x, side, side, antialias)
 
     if filter_mode == "antialiased":
         return bilinear(images, size, antialias=True)

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torch_utils import persistence
-from torch_utils.ops import upfirdn2d
+from torch_utils.ops import resampling, upfirdn2d
 from training.networks_stylegan2 import SynthesisBlock
 from training.recomputation import run
 
@@ -123,10 +122,7 @@ class Superresolution(torch.nn.Module):
         if x.shape[-1] != self.input_resolution:
             antialias = getattr(self, "sr_antialias", False)
             size = [self.input_resolution] * 2
-            rgb, x = (
-                F.interpolate(t, size, mode="bilinear", align_corners=False, antialias=antialias)
-                for t in (rgb, x)
-            )
+            rgb, x = (resampling.resize(t, *size, antialias) for t in (rgb, x))
         for block in self.children():
             step = functools.partial(_run_twice, block) if recompute else block
             x, rgb = step(x, rgb, ws, **block_kwargs)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import resampling
 from training.cameras import Camera
 from training.volumetric_rendering.ray_sampler import camera_rays, pixel_centres
 
@@ -99,9 +99,7 @@ class PatchView:
     def crop(self, images: Tensor) -> Tensor:
         """Bilinear samples of images [N, C, R, R], one image a patch; zeros outside."""
         grid = (2 * self.points() - 1).unflatten(1, (self.resolution, self.resolution))
-        return F.grid_sample(
-            images, grid.to(images), mode="bilinear", padding_mode="zeros", align_corners=True
-        )
+        return resampling.grid_sample(images, grid.to(images), align_corners=True)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from torch_utils.ops import resampling
 from training.epigraf.background_network import BackgroundINR
 from training.views import FullView, View
 from training.volumetric_rendering.depths import jitter_in_bins
@@ -20,9 +21,7 @@ def plane_background(picture: Tensor, resolution: int, view: View) -> Tensor:
     if isinstance(view, FullView):
         resolution = view.resolution
     if picture.shape[-1] != resolution:
-        picture = F.interpolate(
-            picture, size=(resolution, resolution), mode="bilinear", align_corners=True
-        )
+        picture = resampling.resize(picture, resolution, resolution, align_corners=True)
     return view.crop(picture)
 
 

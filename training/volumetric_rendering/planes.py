@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
+from torch_utils.ops import resampling
+
 # For each plane the axes of space that run along its columns, its rows, and its normal.
 # 'legacy' is what released models were trained with: the last two planes see the same two
 # coordinates and none sees (y, z). 'orthogonal' is the authors' correction, for new models only.
@@ -99,13 +101,11 @@ def lookup(
     """Planes [N, K, C, H, W] at points [N, P, 3] of the cube [-1, 1]^3 -> [N, K, C, P]."""
     # Positions need more bits than a half: 16-bit planes are widened, never the reverse.
     dtype = torch.promote_types(planes.dtype, points.dtype)
-    sampled = F.grid_sample(
-        planes.flatten(0, 1).to(dtype),
-        project(pairs, points).unsqueeze(1).to(dtype),
-        mode=mode,
-        padding_mode="zeros",
-        align_corners=align_corners,
-    )
+    texels, places = planes.flatten(0, 1).to(dtype), project(pairs, points).unsqueeze(1).to(dtype)
+    if mode == "bilinear":
+        sampled = resampling.grid_sample(texels, places, align_corners)
+    else:
+        sampled = F.grid_sample(texels, places, mode, "zeros", align_corners)
     return sampled.squeeze(2).unflatten(0, planes.shape[:2])
 
 
