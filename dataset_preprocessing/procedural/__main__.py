@@ -4,13 +4,19 @@ import os
 
 import click
 
-from dataset_preprocessing.procedural.categories import CATEGORIES
+from dataset_preprocessing.procedural.categories import ALL, CATEGORIES
 from dataset_preprocessing.procedural.writer import make_dataset
 
 
 @click.command()
 @click.option("--dest", required=True, help="Zip file to write.", metavar="ZIP")
-@click.option("--category", type=click.Choice(list(CATEGORIES)), default="cars", show_default=True)
+@click.option(
+    "--category",
+    type=click.Choice([*CATEGORIES, ALL]),
+    default="cars",
+    show_default=True,
+    help="all: both in turns, as classes.",
+)
 @click.option("--num-images", default=2000, show_default=True, help="How many images.")
 @click.option("--resolution", default=64, show_default=True, help="Side in pixels, a power of 2.")
 @click.option("--seed", default=0, show_default=True, help="Another seed, other pictures.")

@@ -31,6 +31,17 @@ CATEGORIES = {
 }
 
 
+ALL = "all"  # in place of a category: all in turns
+
+
+def shown(category: str) -> tuple[str, ...]:
+    """The categories that the models of a data set belong to, in turns. Raises ValueError."""
+    if category != ALL and category not in CATEGORIES:
+        known = ", ".join([*CATEGORIES, ALL])
+        raise ValueError(f"category must be one of {known}; got '{category}'")
+    return tuple(CATEGORIES) if category == ALL else (category,)
+
+
 def model_parts(model: Model) -> list[Part]:
     """The parts of a car or chair, in world coordinates."""
     return car_parts(model) if isinstance(model, Car) else chair_parts(model)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dataset_preprocessing.procedural.cameras import sample_label
-from dataset_preprocessing.procedural.categories import CATEGORIES
+from dataset_preprocessing.procedural.categories import CATEGORIES, shown
 from dataset_preprocessing.procedural.render import render_model
 from dnnlib.util import replacing
 
@@ -47,7 +47,8 @@ def make_dataset(
 ) -> list[Path]:
     """Write `num_images` posed pictures to the zip `dest`; returns the files written.
 
-    category is a key of `CATEGORIES`; views_per_car counts the images of each car or chair.
+    category is a key of `CATEGORIES`, or 'all': models of all of them in turns, whose numbers are
+    the classes of the images; views_per_car counts the images of each car or chair.
     depth=True adds `<dest>_depth.zip` with float32 .npy images of the distance along the ray (inf
     on the background), segmentation=True `<dest>_segmentation.zip` with PNG images of part ids (the
     category's `segments`). The bytes depend on the options except `workers`, the number of
@@ -57,10 +58,9 @@ def make_dataset(
     """
     paths = _destinations(Path(dest), depth, segmentation)
     _check(paths, num_images, resolution, seed, views_per_car, workers, overwrite)
-    if category not in CATEGORIES:
-        raise ValueError(f"category must be one of {', '.join(CATEGORIES)}; got '{category}'")
-    kinds = {"depth": depth, "segmentation": segmentation, "category": category}
-    draw = partial(draw_view, resolution, seed, views_per_car, **kinds)
+    categories = shown(category)
+    wanted = {"depth": depth, "segmentation": segmentation, "category": category}
+    draw = partial(draw_view, resolution, seed, views_per_car, **wanted)
     with ExitStack() as stack:
         archives = {kind: stack.enter_context(_atomic_zip(path)) for kind, path in paths.items()}
         labels = []
@@ -72,7 +72,12 @@ def make_dataset(
                 _add(archives["depth"], f"{stem}.npy", view.depth)
             if view.segmentation is not None:
                 _add(archives["segmentation"], f"{stem}.png", view.segmentation)
-        _add(archives["image"], "dataset.json", json.dumps({"labels": labels}).encode())
+        content = {"labels": labels}
+        if len(categories) > 1:
+            kinds = (index // views_per_car % len(categories) for index in range(num_images))
+            content["classes"] = [[name, k] for (name, _), k in zip(labels, kinds, strict=True)]
+            content["num_classes"] = len(categories)
+        _add(archives["image"], "dataset.json", json.dumps(content).encode())
     return list(paths.values())
 
 
@@ -86,8 +91,9 @@ def draw_view(
     category: str = "cars",
 ) -> View:
     """Image number `index` of the dataset with this resolution, seed and views of each model."""
-    model_stream = np.random.default_rng([seed, _MODEL_STREAM, index // views_per_car])
-    model = CATEGORIES[category].sample(model_stream)
+    number, categories = index // views_per_car, shown(category)
+    model_stream = np.random.default_rng([seed, _MODEL_STREAM, number])
+    model = CATEGORIES[categories[number % len(categories)]].sample(model_stream)
     label = sample_label(np.random.default_rng([seed, _CAMERA_STREAM, index]))
     picture = render_model(model, label, resolution)
     return View(

@@ -221,10 +221,24 @@ def test_same_options_same_bytes_in_another_process(tmp_path):
     assert one == two != seed
 
 
+def test_all_categories_are_classes(tmp_path):
+    """Each picture is the one that its own category has in this place."""
+    options = dict(resolution=8, seed=3, views_per_car=2)
+    for category in ("all", *CATEGORIES):
+        procedural.make_dataset(tmp_path / f"{category}.zip", 7, category=category, **options)
+    sets = {n: ImageFolderDataset(tmp_path / f"{n}.zip", use_labels=True) for n in CATEGORIES}
+    mixed = ImageFolderDataset(tmp_path / "all.zip", use_labels=True, use_classes=True)
+    classes = [0, 0, 1, 1, 0, 0, 1]
+    assert mixed.all_labels()[:, 25:].argmax(1).tolist() == classes and mixed.label_dim == 27
+    for i, own in enumerate(classes):
+        image, label = sets[list(CATEGORIES)[own]][i]
+        assert np.array_equal(mixed[i][0], image) and np.array_equal(mixed[i][1][:25], label)
+
+
 def test_unknown_category(tmp_path):
     result = CliRunner().invoke(main, [f"--dest={tmp_path}/x.zip", "--category=mugs"])
     assert result.exit_code != 0 and "'mugs' is not one of 'cars', 'chairs'" in result.output
-    with pytest.raises(ValueError, match="category must be one of cars, chairs; got 'mugs'"):
+    with pytest.raises(ValueError, match="category must be one of cars, chairs, all; got 'mugs'"):
         procedural.make_dataset(tmp_path / "x.zip", 1, category="mugs")
     assert not list(tmp_path.iterdir())
 
