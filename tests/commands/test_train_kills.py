@@ -3,21 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-import train
+from tests.processes import Process, wait_for
 from training import checkpoints
 
-ROOT = Path(train.__file__).parent
-
-# The command, with networks and a length for tests. At the iteration PAUSE it waits for a line.
+# The command, with networks and a length for tests. At the iteration PAUSE it waits for a file.
 COMMAND = """
-import os, sys
+import os, time
 import train
 from training import config, training_loop
 
@@ -25,7 +20,7 @@ build, update, iterations = config.build_config, training_loop.update_ema, iter(
 
 def build_small(opts, data):
     small = build(opts, data)
-    small.total_kimg, small.kimg_per_tick, small.image_grid = 0.06, 0.008, [2, 2]
+    small.total_kimg, small.kimg_per_tick, small.image_grid = 0.036, 0.008, [2, 2]
     small.G_kwargs["plane_resolution"] = 8
     small.G_kwargs["rendering_kwargs"].update(depth_resolution=4, depth_resolution_importance=4)
     return small
@@ -33,7 +28,8 @@ def build_small(opts, data):
 def pause_and_update(*args):
     if next(iterations) == int(os.environ["PAUSE"]):
         print("PAUSED", flush=True)
-        sys.stdin.readline()
+        while not os.path.exists(os.environ["GO_ON"]):
+            time.sleep(0.01)
     update(*args)
 
 config.build_config, training_loop.update_ema = build_small, pause_and_update
@@ -52,27 +48,16 @@ def start(cars, tmp_path):
             *("--batch=4", "--mbstd-group=4", "--cbase=64", "--cmax=8", "--workers=1"),
             *("--neural_rendering_resolution_initial=8", "--checkpoint-minutes=0"),
         ]
-        process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, *options],
-            env=dict(os.environ, PAUSE=str(pause), OMP_NUM_THREADS="1"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            cwd=ROOT,
-        )
+        environment = dict(PAUSE=str(pause), GO_ON=str(tmp_path / "go on"))
+        process = Process(COMMAND, *options, environment=environment)
         running.append(process)
         if pause >= 0:
-            lines = iter(process.stdout.readline, "")
-            assert "PAUSED\n" in lines
+            wait_for(lambda: "PAUSED\n" in process.stdout)
         return process
 
     yield run
     for process in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+        process.kill_group()
 
 
 def last_state(outdir):
@@ -85,24 +70,23 @@ def test_signals_and_kills(start, tmp_path):
     whole = start("whole")
     process = start("broken", pause=2)
     os.killpg(process.pid, signal.SIGTERM)
-    output, _ = process.communicate("\n", timeout=60)
-    assert process.returncode == 75, output
-    assert "Stopped by SIGTERM; the same command goes on from" in output
-    assert "Traceback" not in output
+    (tmp_path / "go on").touch()
+    assert process.wait() == 75, process.stderr
+    assert "Stopped by SIGTERM; the same command goes on from" in process.stdout
+    assert "Traceback" not in process.stdout + process.stderr
+    (tmp_path / "go on").unlink()
     process = start("broken", pause=3)
-    process.kill()  # Not its data loading process, which lives for some seconds more.
-    process.wait(timeout=60)
+    os.kill(process.pid, signal.SIGKILL)  # Not its data loading process, which lives on a while.
+    process.wait()
     process = start("broken")
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "Going on from" in output, output
-    assert "is unfinished and goes on" in output
+    assert process.wait() == 0 and "Going on from" in process.stdout, process.stderr
+    assert "is unfinished and goes on" in process.stdout + process.stderr
 
-    output, _ = whole.communicate(timeout=60)
-    assert whole.returncode == 0, output
+    assert whole.wait() == 0, whole.stderr
     (expected, whole_dir), (found, broken_dir) = (
         last_state(tmp_path / name) for name in ("whole", "broken")
     )
-    assert found["counters"] == expected["counters"] and found["counters"]["nimg"] == 60
+    assert found["counters"] == expected["counters"] and found["counters"]["nimg"] == 36
     for name in ("G", "D", "G_ema", "augment_pipe"):
         for key, value in expected["parts"][name].items():
             assert torch.equal(found["parts"][name][key], value), f"{name}.{key}"
@@ -114,4 +98,4 @@ def test_signals_and_kills(start, tmp_path):
         [json.loads(line)["Progress/tick"]["mean"] for line in path.open()]
         for path in (whole_dir / "training_stats.jsonl", broken_dir / "training_stats.jsonl")
     ]
-    assert ticks[0] == ticks[1] == list(range(8))
+    assert ticks[0] == ticks[1] == list(range(5))

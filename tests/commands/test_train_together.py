@@ -2,21 +2,23 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
 
 import train
+from tests.processes import Process, together, wait_for
 from training import checkpoints
 
 ROOT = Path(train.__file__).parent
 
-# The command, with networks and a length for tests. Process 1 dies once if DIE says when.
+# The command, with networks and a length for tests. Under torchrun process 1 dies at iteration 3;
+# when all have started again, they wait at iteration 2 of theirs for a signal.
 SCRIPT = """
-import os, signal
+import os, signal, sys, time
 import train
 from training import config, training_loop
 
@@ -24,40 +26,62 @@ build, update, iterations = config.build_config, training_loop.update_ema, iter(
 
 def build_small(opts, data):
     small = build(opts, data)
-    small.total_kimg, small.kimg_per_tick, small.image_grid = 0.048, 0.008, [2, 2]
+    small.total_kimg, small.kimg_per_tick, small.image_grid = 0.032, 0.008, [2, 2]
     small.G_kwargs["plane_resolution"] = 8
     small.G_kwargs["rendering_kwargs"].update(depth_resolution=4, depth_resolution_importance=4)
     return small
 
-def die_or_update(*args):
-    first_start = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
-    if next(iterations) == int(os.environ["DIE"]) and os.environ["RANK"] == "1" and first_start:
+def update_ema(*args):
+    now = os.environ.get("TORCHELASTIC_RESTART_COUNT"), next(iterations)
+    if now == ("0", 3) and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
+    if now == ("1", 2):
+        print("WAITING", flush=True)
+        while callable(signal.getsignal(signal.SIGTERM)):  # until the first signal has come
+            time.sleep(0.01)
     update(*args)
 
-config.build_config, training_loop.update_ema = build_small, die_or_update
+config.build_config, training_loop.update_ema = build_small, update_ema
+train.__file__ = sys.argv[0]  # what --gpus starts
 train.main()
 """
 OPTIONS = ["--cfg=demo", "--batch=4", "--batch-gpu=2", "--mbstd-group=2", "--cbase=64", "--cmax=8"]
-OPTIONS += ["--aug=ada", "--workers=1", "--checkpoint-minutes=0"]
+OPTIONS += ["--aug=ada", "--workers=1", "--checkpoint-minutes=0", "--gpus=2"]
+OPTIONS += ["--neural_rendering_resolution_initial=8"]
 
 
-def environment(**more):
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+def train_quietly(*options):
+    """The command as the two processes that it would start; (stdout, stderr) of each."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = str(listener.getsockname()[1])
+    world = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+
+    def start(rank):
+        place = dict(world, RANK=str(rank), LOCAL_RANK=str(rank))
+        return Process(SCRIPT, *options, environment=place)
+
+    return together(2, start)
 
 
-def train_under_torchrun(cars, outdir, folder, die=-1, processes=2):
-    script = folder / "small_train.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts=2"]
-    command += [f"--nproc-per-node={processes}", str(script), *OPTIONS]
-    command += [f"--data={cars}", f"--outdir={outdir}"]
-    done = subprocess.run(
-        command, env=environment(DIE=str(die)), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    (run_dir,) = outdir.iterdir()
-    return checkpoints.read_newest(run_dir).state, done.stdout
+def train_with_a_death_and_a_signal(folder, *options):
+    """The command as a process: its exit status and output."""
+    (folder / "train_small.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    path = folder / "output"
+    with open(path, "w") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(folder / "train_small.py"), *options],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(lambda: "WAITING" in path.read_text() or process.poll() is not None)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(timeout=120), path.read_text()
+    finally:
+        process.kill()
 
 
 def flat(values, path=""):
@@ -69,42 +93,26 @@ def flat(values, path=""):
             yield from flat(value, f"{path}/{key}")
 
 
-def test_a_killed_process_costs_nothing(cars, tmp_path):
-    """torchrun starts all again; they go on from the checkpoint, to the same weights."""
-    undisturbed, _ = train_under_torchrun(cars, tmp_path / "a", tmp_path)
-    disturbed, output = train_under_torchrun(cars, tmp_path / "b", tmp_path, die=6)
-    assert "is unfinished and goes on" in output and "Going on from" in output
+def test_a_killed_process_and_a_signal_cost_nothing(cars, tmp_path):
+    """--gpus starts all again after a death and passes a signal on; the command goes on each time
+    from the checkpoint, to the same weights."""
+    options = [*OPTIONS, f"--data={cars}"]
+    train_quietly(*options, f"--outdir={tmp_path / 'a'}")
+    options += [f"--outdir={tmp_path / 'b'}"]
+    status, text = train_with_a_death_and_a_signal(tmp_path, *options)
+    assert status == 75, text[-3000:]
+    assert "is unfinished and goes on" in text and "Going on from" in text
+    assert "Stopped by SIGTERM; the same command goes on from checkpoint-" in text
+    assert text.count("Training options:") == 2  # one process speaks, at each start
+    (first, _), _ = train_quietly(*options)
+    assert "Going on from" in first
+
+    (whole,), (broken,) = (list((tmp_path / name).iterdir()) for name in "ab")
+    assert "gpus2" in broken.name
+    undisturbed, disturbed = (checkpoints.read_newest(run_dir).state for run_dir in (whole, broken))
     assert undisturbed["counters"] == disturbed["counters"]
     expected, found = dict(flat(undisturbed["parts"])), dict(flat(disturbed["parts"]))
     compared = [n for n in expected if n.split("/")[1] in ("G", "D", "G_ema", "G_opt", "D_opt")]
     assert len(compared) > 200
     for name in compared:
         assert torch.equal(expected[name], found[name]), name
-
-
-def wait_for(condition, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.2)
-
-
-def test_gpus_starts_processes_and_passes_a_signal_on(cars, tmp_path):
-    command = [sys.executable, str(ROOT / "train.py"), *OPTIONS, "--gpus=2", "--kimg=100"]
-    command += [f"--data={cars}", f"--outdir={tmp_path / 'runs'}"]
-    with open(tmp_path / "output", "w") as output:
-        process = subprocess.Popen(command, env=environment(), stdout=output, stderr=output)
-    try:
-        wait_for(lambda: "tick 0" in (tmp_path / "output").read_text())
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(timeout=120)
-    finally:
-        process.kill()
-    text = (tmp_path / "output").read_text()
-    assert status == 75, text[-3000:]
-    assert "Stopped by SIGTERM; the same command goes on from checkpoint-" in text
-    (run_dir,) = (tmp_path / "runs").iterdir()
-    assert "gpus2" in run_dir.name
-    state = checkpoints.read_newest(run_dir).state
-    assert state["counters"]["nimg"] >= 4
-    assert text.count("Training options:") == 1  # one process speaks

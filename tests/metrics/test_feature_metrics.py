@@ -1,10 +1,6 @@
 """The metrics of features: their definitions, invariances, and what is said of a value."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,10 +18,10 @@ from metrics.frechet import FeatureStatistics, frechet_distance
 from metrics.metric_main import calc_metric, calc_metrics
 from metrics.options import MetricOptions, unnoticed
 from tests.metrics.tiny_detectors import TinyInception
+from tests.processes import Process, together
 from tests.tiny import tiny_generator
 from training.dataset import ImageFolderDataset
 
-ROOT = Path(__file__).parent.parent.parent
 # The published metrics with few pictures.
 SMALL = [
     _frechet("fid", 30),
@@ -225,28 +221,10 @@ def run_processes(size, cars, networks, folder):
     """What each process found, its warnings, and the files of the run."""
     folder.mkdir()
     given = json.dumps([cars, dict(inception=networks["inception"])])
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                PROCESS,
-                str(rank),
-                str(size),
-                f"{folder}.meeting",
-                given,
-                folder,
-            ],
-            cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    outputs = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * size, outputs
+    meeting = f"{folder}.meeting"
+    outputs = together(
+        size, lambda rank: Process(PROCESS, rank, size, meeting, given, folder), timeout=120
+    )
     values = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
     warned = [[line for line in err.splitlines() if "Warning: " in line] for _, err in outputs]
     return values, warned

@@ -2,18 +2,14 @@
 
 import itertools
 import re
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.processes import Process, together
 from torch_utils import misc
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_constant():
@@ -185,6 +181,7 @@ def test_check_ddp_consistency_without_processes():
 
 WORKER = """
 import sys, torch
+from tests.processes import Process, together
 from torch_utils import misc
 rank = int(sys.argv[1])
 torch.distributed.init_process_group(
@@ -215,18 +212,7 @@ torch.distributed.destroy_process_group()
 
 
 def test_two_processes(tmp_path):
-    run = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "init")],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in run]
-    assert [process.returncode for process in run] == [0, 0], outputs
+    outputs = together(2, lambda rank: Process(WORKER, rank, tmp_path / "init"))
     first, second = (out.splitlines() for out, _ in outputs)
     assert first == ["consistent", "[0.0, 0.5]"]
     assert second[0].startswith("Sequential.0.running_mean differs")

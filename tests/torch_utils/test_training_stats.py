@@ -1,17 +1,13 @@
 """Statistics against NumPy, in one process and in two."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.processes import Process, together
 from torch_utils import training_stats
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +111,7 @@ def test_init_comes_first():
 
 WORKER = """
 import sys, torch
+from tests.processes import Process, together
 from torch_utils import training_stats
 rank = int(sys.argv[1])
 torch.distributed.init_process_group(
@@ -134,18 +131,7 @@ torch.distributed.destroy_process_group()
 
 
 def test_two_processes(tmp_path):
-    run = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(rank), str(tmp_path / "init")],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=120) for process in run]
-    assert [process.returncode for process in run] == [0, 0], outputs
+    outputs = together(2, lambda rank: Process(WORKER, rank, tmp_path / "init"))
     both = dict(num=3, mean=20 / 3, std=float(np.std([0, 10, 10])))
     zero = dict(num=1, mean=1.0, std=0.0)
     for out, _ in outputs:

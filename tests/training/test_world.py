@@ -1,19 +1,15 @@
 """Several processes train as one does."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests.processes import Process, together
 from training import checkpoints
 
-ROOT = Path(__file__).parents[2]
 WORKER = """
 import json, sys
 from training.config import TrainingConfig
@@ -37,21 +33,9 @@ def train_together(config, size, folder):
     config.run_dir = str(folder / f"0000{size}-demo-cars")
     config.num_gpus = size
     (folder / f"{size}.json").write_text(json.dumps(asdict(config)))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, "-c", WORKER, str(folder / f"{size}.json")]
-    processes = [
-        subprocess.Popen(
-            [*command, str(rank), str(size)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
-    outputs = [process.communicate(timeout=300) for process in processes]
-    assert [p.returncode for p in processes] == [0] * size, outputs
+    meeting = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port()))
+    given = folder / f"{size}.json"
+    outputs = together(size, lambda rank: Process(WORKER, given, rank, size, environment=meeting))
     assert all(out == "" for out, _ in outputs[1:])  # only the first one speaks
     return checkpoints.read_newest(config.run_dir).state
 
