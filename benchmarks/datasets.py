@@ -66,22 +66,23 @@ def readings(places: dict[str, Path], count: int, repeats: int) -> list[dict]:
         rows.append(_row(dict(what=f"open a {container}", workers=""), run, size, repeats))
         for workers in (0, *_WORKERS):
             row = dict(what=f"read a {container}", workers=workers)
-            with _opened(path, "none", workers) as source:
-                rows.append(_row(row, _bound(_read, source, size, count), count, repeats))
+            with opened(path, "none", workers) as source:
+                rows.append(_row(row, _bound(read, source, size, count), count, repeats))
     path = places["zip"]
     for workers in (0, *_WORKERS):
         run = _bound(_fill, path, workers)
         row = dict(what="fill the cache from a zip", workers=workers)
         rows.append(_row(row, run, len(ImageFolderDataset(path)), repeats))
-    with _opened(path, "ram", 0) as source:
+    with opened(path, "ram", 0) as source:
         size = len(ImageFolderDataset(path))
-        run = _bound(_read, source, size, count)
+        run = _bound(read, source, size, count)
         rows.append(_row(dict(what="read the cache", workers=""), run, count, repeats))
     return rows
 
 
 @contextmanager
-def _opened(path: Path, cache: str, workers: int) -> Iterator[ImageSource]:
+def opened(path: str | Path, cache: str, workers: int) -> Iterator[ImageSource]:
+    """A reader as training has one."""
     training_set = ImageFolderDataset(path, use_labels=True)
     source = make_source(training_set, torch.device("cpu"), cache, workers, verbose=False)
     try:
@@ -90,7 +91,7 @@ def _opened(path: Path, cache: str, workers: int) -> Iterator[ImageSource]:
         source.close()
 
 
-def _read(source: ImageSource, size: int, count: int) -> float:
+def read(source: ImageSource, size: int, count: int) -> float:
     """Seconds that so many pictures take, after the first batch."""
     order = iteration_indices(size, _BATCH, seed=0)
     batches = source.read(order)
@@ -104,7 +105,7 @@ def _read(source: ImageSource, size: int, count: int) -> float:
 
 
 def _fill(path: Path, workers: int) -> None:
-    with _opened(path, "ram", workers):
+    with opened(path, "ram", workers):
         pass
 
 

@@ -30,9 +30,9 @@ from training.volumetric_rendering.draws import FixedDraws
 SEED = 0
 
 
-def frames_once(model: Model, style: Style, count: int) -> Iterator[np.ndarray]:
+def frames_once(model: Model, style: Style, count: int, seed: int = SEED) -> Iterator[np.ndarray]:
     """Frames as gen_videos.py makes them."""
-    seeds = latent_paths.deal([SEED], (1, 1))
+    seeds = latent_paths.deal([seed], (1, 1))
     for take in latent_paths.takes(model, style, seeds, views.orbit(model, count)):
         yield filming.picture(model, style, *take, (1, 1))
 
