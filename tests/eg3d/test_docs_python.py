@@ -15,7 +15,7 @@ def test_code_blocks_run(snapshot, tmp_path, monkeypatch):
     shutil.copy(snapshot, tmp_path / "network-snapshot.pkl")
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 16
+    assert len(blocks) == 17
     names = {}
     for block in blocks:
         exec(compile(block, str(PAGE), "exec"), names)

@@ -187,6 +187,7 @@ def test_derived_configuration_of_the_published_command():
         tf32=False,
         deterministic=False,
         compile="none",
+        cuda_graphs=False,
         ops="auto",
         wandb=None,
         checkpoint_minutes=10.0,
