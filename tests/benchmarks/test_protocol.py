@@ -89,6 +89,19 @@ def test_rows_are_printed_before_the_table(run):
     assert sum(line.startswith("B") for line in before) == len(found["rows"])
 
 
+@pytest.mark.gpu
+def test_a_gpu_has_figures_of_kernels_and_graphs(tmp_path):
+    path = tmp_path / "rows.json"
+    done = CliRunner().invoke(main, ["--quick", "--device=cuda", f"--json={path}"])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(path.read_text())["rows"]
+    failed = [row for row in rows if "Error" in row["note"]]
+    assert not failed
+    ways = {(row["benchmark"], row["implementation"]) for row in rows if row["repeats"]}
+    for name in ("B1", "B4", "B5", "B6", "B8"):
+        assert {(name, "plain"), (name, "kernels"), (name, "kernels + graph")} <= ways
+
+
 def test_images_a_second_are_those_of_the_loop(run):
     _, found = run
     rows = {row["unit"]: row["median"] for row in found["rows"] if row["benchmark"] == "B5"}
