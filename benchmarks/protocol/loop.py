@@ -35,7 +35,8 @@ class Loop(Iterations):
         if way.implementation == GRAPH:
             record = cuda_recorder(device)
             self.add = PhaseGraphs(self.loss.at, record, self.tracked, say=refuse).add_gradients
-        self.G.neural_rendering_resolution = self.loss.at(LATE).rendering_resolution
+        for G in (self.G, self.networks["G_ema"]):
+            G.neural_rendering_resolution = self.loss.at(LATE).rendering_resolution
 
     def reals(self) -> list[Reals]:
         """The next real images. Raises ArithmeticError where a step before was not finite."""

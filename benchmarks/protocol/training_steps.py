@@ -129,7 +129,7 @@ def _whole_loop(protocol: Protocol, batch: int, side: int, way: Way) -> None:
         flop=_FLOP * images if protocol.on_gpu and side == 64 else None,
         floor=floor,
         target=target,
-        effort=Effort(warmups=0, repeats=5 if protocol.on_gpu else 3, seconds=10),
+        effort=Effort(warmups=0, repeats=3, seconds=10 if protocol.on_gpu else 20),
     )
     row = protocol.measure(case)
     if row.figures:

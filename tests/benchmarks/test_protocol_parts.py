@@ -222,6 +222,8 @@ def test_phases_of_a_loop_are_recorded_and_a_refusal_is_an_error(small, monkeypa
 def test_phases_have_their_turns_in_a_loop(small, monkeypatch):
     opened, steps = training_steps.opened(small, 4, 8, Way()), []
     assert [phase.name for phase in opened.phases] == list(training_steps._PHASES)
+    for name in ("G", "G_ema"):
+        assert opened.networks[name].neural_rendering_resolution == 8
     before = [p.clone() for p in opened.networks["G_ema"].parameters()]
     opened.iterate(1)
     after = list(opened.networks["G_ema"].parameters())
