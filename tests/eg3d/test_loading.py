@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import eg3d
 import train
 from dnnlib.util import construct_class_by_name
+from eg3d.__main__ import main
 from eg3d.errors import SnapshotError
 from eg3d.loading import load_all, load_network, read
 from tests.published import published_bytes
@@ -159,34 +161,44 @@ events = []
 watched = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect")
 sys.addaudithook(lambda event, args: event in watched and events.append((event, args)))
 import eg3d
-G = eg3d.load(sys.argv[1]).generator
-assert not events, events
-print(type(G).__name__, next(G.parameters()).device)
+for path in sys.argv[1:]:
+    G = eg3d.load(path).generator
+    assert not events, events
+    print(type(G).__name__, next(G.parameters()).device)
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": "", "CUDA_VISIBLE_DEVICES": ""}
-    for kind in KINDS:
-        run = [sys.executable, "-c", code, str(files[kind])]
-        done = subprocess.run(
-            run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-        )
-        assert done.stdout.split() == ["TriPlaneGenerator", "cpu"], done.stderr
+    run = [sys.executable, "-c", code, *(str(files[kind]) for kind in KINDS)]
+    done = subprocess.run(
+        run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["TriPlaneGenerator", "cpu"] * len(KINDS), done.stderr
 
 
 # -- python -m eg3d --------------------------------------------------------------------------------
 
 
-def command(*arguments, cwd=ROOT):
-    run = [sys.executable, "-m", "eg3d", *map(str, arguments)]
+@pytest.fixture
+def command(tmp_path, monkeypatch):
+    """`command(*arguments)` -> click's result, in an empty folder."""
+    monkeypatch.setattr("dnnlib.download._offline", None)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return lambda *arguments: CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def test_as_a_program(files, tmp_path):
+    run = [sys.executable, "-m", "eg3d", "info", str(files["ours.pkl"])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        run, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
+    done = subprocess.run(
+        run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
+    assert done.returncode == 0 and "G_ema: TriPlaneGenerator" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_info(files, networks, kind):
+def test_info(files, networks, kind, command):
     done = command("info", files[kind])
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     count = sum(value.numel() for value in networks["G_ema"].state_dict().values())
     for words in (
         "G_ema: TriPlaneGenerator",
@@ -202,11 +214,11 @@ def test_info(files, networks, kind):
     assert ('"max_size": 1' in done.stdout) == (kind != "published.pkl")
 
 
-def test_convert_there_and_back(files, tmp_path):
-    assert command("convert", files["published.pkl"], "a.safetensors", cwd=tmp_path).returncode == 0
-    done = command("convert", "a.safetensors", "b.pkl", cwd=tmp_path)
-    assert done.returncode == 0 and "b.pkl: G_ema, D" in done.stdout
-    first, second = read(files["published.pkl"]), read(tmp_path / "b.pkl")
+def test_convert_there_and_back(files, command):
+    assert command("convert", files["published.pkl"], "a.safetensors").exit_code == 0
+    done = command("convert", "a.safetensors", "b.pkl")
+    assert done.exit_code == 0 and "b.pkl: G_ema, D" in done.stdout
+    first, second = read(files["published.pkl"]), read("b.pkl")
     for name in ("G_ema", "D"):
         for key, tensor in first.records[name].tensors.items():
             assert torch.equal(tensor, second.records[name].tensors[key])
@@ -217,12 +229,11 @@ def test_convert_there_and_back(files, tmp_path):
     [("info", "none.pkl"), ("convert", "none.pkl", "x.pkl"), ("convert", "{ours}", "x.zip")]
     + [("--offline", "info", "http://localhost:9/x.pkl")],
 )
-def test_errors_are_one_line(files, tmp_path, arguments):
-    arguments = [argument.format(ours=files["ours.pkl"]) for argument in arguments]
-    done = command(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
+def test_errors_are_one_line(files, arguments, command):
+    done = command(*(argument.format(ours=files["ours.pkl"]) for argument in arguments))
+    assert done.exit_code == 1
     assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.startswith("Error: ")
-    assert list(tmp_path.iterdir()) == []
+    assert list(Path.cwd().iterdir()) == []
 
 
 # -- Every preset ----------------------------------------------------------------------------------
