@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize(
     "arch, only, load, store, atomic",
     [
-        ("80,90,100", "composite, float16 legacy", 16, 16, 0),
+        ("80,100", "composite, float16 legacy", 16, 16, 0),
         ("90", "render backward, float16 orthogonal", 16, 4, 16),
         ("90", "composite, float16 classic", 16, 16, 0),
     ],
