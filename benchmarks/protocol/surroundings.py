@@ -29,7 +29,8 @@ _SOON = 5.0  # seconds to the first picture: the aim
 
 
 def able(protocol: Protocol) -> list[Way]:
-    """The ways that the device has: metrics and commands never round factors of products."""
+    """The ways that the device has. Metrics and commands decide themselves whether float32 products
+    round their factors: the metrics do not."""
     return protocol.able(*(() if protocol.on_gpu else (EXACT,)), *SHIPPED)
 
 

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmarks.protocol import clock, loop, training_steps
+from benchmarks.protocol import clock, loop, pictures, training_steps, volumes
 from benchmarks.protocol.clock import Effort, Work
 from benchmarks.protocol.exactness import apart
 from benchmarks.protocol.inputs import Inputs
 from benchmarks.protocol.measuring import Case, Protocol
 from benchmarks.protocol.rows import Row
 from benchmarks.protocol.ways import GRAPH, KERNELS, PLAIN, Way, as_graph
+from benchmarks.renderer import osg_decoder
 from tests.tape import Tape
 from torch_utils.ops.choice import chosen_ops
 
@@ -265,10 +266,79 @@ def test_launches_are_the_drivers_calls(monkeypatch):
     assert loop.launched(lambda: (x + 1).view(1, 2).mul_(2), CPU) == 2
 
 
-def test_a_gpu_trains_at_published_sizes(tmp_path):
-    """The options that nothing here can run: they are of train.py and mean what the rows say."""
+class Plan(Protocol):
+    """The rows of a GPU with all kernels, none of which is measured."""
+
+    def able(self, *ways):
+        return [way for way in ways if way.precision != "bf16"]
+
+    def measure(self, case):
+        return self.add(replace(self._row(case), figures=[2.0]))
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """`plan(benchmark)` -> what a GPU would measure, as {(part, batch): {way: row}}."""
+    monkeypatch.setattr(volumes, "Renderings", lambda kind, side, batch, device: SCENES)
+    networks = Inputs(tmp_path, quick=True).networks(CPU)
+    inputs = Inputs(tmp_path, data="cars.zip")
+    monkeypatch.setattr(inputs, "networks", lambda device: networks)
+    monkeypatch.setattr(pictures, "face_camera", lambda: torch.zeros(1, 25))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: self)
+
+    def rows(benchmark):
+        found, protocol = {}, Plan(CUDA, False, inputs, lambda line: None)
+        benchmark(protocol)
+        for row in protocol.rows:
+            found.setdefault((row.part, row.batch), {})[row.implementation, row.precision] = row
+        return found
+
+    return rows
+
+
+SCENES = SimpleNamespace(decoder=osg_decoder())
+
+
+def test_a_gpu_measures_pictures_and_renderers_of_all_sizes(plan):
+    rows = plan(pictures.b1)
+    for part in ("planes given 64^2", "planes given 128^2", "picture 64^2", "picture 128^2"):
+        for batch in (1, 8, 32):
+            assert {PLAIN, KERNELS, GRAPH} == {way for way, _ in rows[part, batch]}
+    best = rows["planes given 128^2", 1][GRAPH, "half + tf32"]
+    assert (best.floor, best.target, best.flop) == (0.74, 1.5, pytest.approx(210.8e9))
+    assert rows["picture 64^2", 8][PLAIN, "half"].flop == pytest.approx(8 * 294.6e9)
+    assert rows["picture 64^2", 1][PLAIN, "half"].target is None
+
+    rows = plan(volumes.b3)
+    for side in (64, 128, 256, 512):
+        for part in ("forward", "backward"):
+            assert len(rows[f"{part} {side}^2", 1]) == 5
+    fast = rows["forward 64^2", 1][KERNELS, "float16 planes"]
+    assert (fast.floor, fast.target) == (0.06, 0.10)
+    assert fast.flop == pytest.approx(3.3e9, rel=0.02)
+    assert rows["backward 64^2", 1][PLAIN, "float32"].target == 3 * 2.0
+
+
+def test_a_gpu_measures_training_at_published_sizes(plan):
+    rows = plan(training_steps.b4)
+    for phase in ("Gmain", "Greg", "Dmain", "Dreg"):
+        for batch in (4, 32):
+            assert len(rows[f"{phase}, ffhq 64^2", batch]) == 4
+    rows = plan(training_steps.b5)
+    graph = (GRAPH, "half + tf32")
+    assert rows["whole loop, ffhq 128^2", 32].keys() == {graph, (KERNELS, "half + tf32")}
+    assert rows["an iteration, ffhq 64^2", 4][graph].unit == "launches"
+    assert len(rows["whole loop, ffhq 64^2", 32]) == 4
+    rows = plan(training_steps.b6)
+    assert rows["training, ffhq 128^2", 32][graph].target == 40
+    assert rows["training, ffhq 128^2", 32][graph].unit == "GB"
+    rows = plan(volumes.b7)
+    assert rows["512^3 from tables", 1][PLAIN, "float32"].target == 0.1
+    assert len(plan(volumes.b8)["video of 60 frames, 64^2", 1]) == 5
+
+
+def test_a_gpu_trains_with_the_published_options(tmp_path):
     big = Protocol(CUDA, False, Inputs(tmp_path, data="cars.zip"), print)
-    assert training_steps.sizes(big) == [(32, 64), (4, 64), (32, 128)]
     found = training_steps.arguments(big, 32, 128, Way(PLAIN, "tf32"))
     assert "--cfg=ffhq" in found and "--d_num_fp16_res=0" in found and "--batch=32" in found
     assert "--neural_rendering_resolution_initial=128" in found and "--data=cars.zip" in found
