@@ -9,6 +9,37 @@ import torch
 from dataset_preprocessing.procedural import make_dataset
 
 DATA = Path(__file__).parent / "data"
+# Files of twenty seconds and more. They come first: of two processes that share the files one would
+# wait at the end for a long one of the other's.
+LONG = [
+    "commands/test_options_have_effects.py",
+    "training/test_training_loop.py",
+    "commands/test_train_together.py",
+    "training/test_resume.py",
+    "torch_utils/ops_triton/test_render_whole.py",
+    "test_methods.py",
+    "training/test_world.py",
+    "torch_utils/ops_triton/test_upfirdn2d.py",
+    "training/test_loss.py",
+    "torch_utils/ops_triton/test_compile_render.py",
+    "commands/test_calc_metrics.py",
+    "torch_utils/ops_triton/test_render.py",
+    "training/mimic3d/test_loss.py",
+    "training/test_phase_graphs.py",
+    "commands/test_train_kills.py",
+    "test_hostile_files.py",
+]
+
+
+def pytest_configure(config):
+    """pytest-xdist would put files of few tests last, however long these are."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    root = Path(__file__).parent
+    place = {root / name: index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)
