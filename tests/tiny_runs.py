@@ -94,7 +94,7 @@ def shrink(config: TrainingConfig) -> TrainingConfig:
         config,
         G_kwargs=G_kwargs,
         loss_kwargs=dict(config.loss_kwargs, **fades),
-        image_grid=[2, 2],
+        image_grid=[2, 1],
         **{name: getattr(config, name) * iteration for name in times},
     )
 
